@@ -1,0 +1,164 @@
+use std::num::NonZeroU32;
+
+use super::*;
+use crate::exit::Exit;
+
+fn options() -> Options {
+    Options {
+        destination: Some("https://p.example:4443".into()),
+        ..Options::default()
+    }
+}
+
+fn get(paths: &[&str], output: Option<&str>) -> Option<Command> {
+    let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+    Some(Command::Get(Get {
+        paths,
+        output: output.map(PathBuf::from),
+    }))
+}
+
+fn failure(options: Options, command: Option<Command>) -> String {
+    let failure = Settings::new(options, command).err().expect("an error");
+    assert_eq!(failure.exit, Exit::Usage);
+    failure.to_string()
+}
+
+fn path_for(template: &UriTemplate) -> (String, String) {
+    let values = [
+        ("target_host", Some("192.0.2.6")),
+        ("target_port", Some("443")),
+    ];
+    let target = template.expand(&values);
+    (target.authority, target.path_and_query)
+}
+
+#[test]
+fn without_a_word_the_servers_port_9000_is_forwarded() {
+    let settings = Settings::new(options(), None).unwrap();
+    assert_eq!(settings.timeout, Duration::from_secs(10));
+    let Task::Forward { forwards, .. } = settings.task else {
+        panic!("no forward")
+    };
+    let [forward] = &forwards[..] else {
+        panic!("{forwards:?}")
+    };
+    assert_eq!(forward.target.to_string(), "127.0.0.1:9000");
+    assert_eq!(forward.local.to_string(), "127.0.0.1:0");
+}
+
+#[test]
+fn udp_07_a_host_and_a_port_make_the_default_template() {
+    let settings = Settings::new(options(), None).unwrap();
+    let Task::Forward { template, .. } = settings.task else {
+        panic!("no forward")
+    };
+    let expected = (
+        "p.example:4443".into(),
+        "/.well-known/masque/udp/192.0.2.6/443/".into(),
+    );
+    assert_eq!(path_for(&template), expected);
+}
+
+#[test]
+fn udp_01_a_template_names_its_server() {
+    let template = "https://Q.example/m{?target_host,target_port}";
+    let alone = Options {
+        template: Some(template.into()),
+        ..Options::default()
+    };
+    let settings = Settings::new(alone, None).unwrap();
+    assert_eq!(settings.destination.to_string(), "q.example:443");
+    let Task::Forward {
+        template: parsed, ..
+    } = settings.task
+    else {
+        panic!("no forward")
+    };
+    assert_eq!(
+        path_for(&parsed).1,
+        "/m?target_host=192.0.2.6&target_port=443"
+    );
+
+    let both = Options {
+        template: Some(template.into()),
+        ..options()
+    };
+    assert!(failure(both, None).contains("--template is for q.example:443"));
+}
+
+#[test]
+fn udp_01_a_template_that_breaks_a_rule_is_refused() {
+    for wrong in [
+        "http://p.example/{target_host}/{target_port}/",
+        "/udp/{target_host}/{target_port}/",
+        "https://p.example/{target_host}/",
+        "https://p.example/{+target_host}/{target_port}/",
+    ] {
+        let text = failure(
+            Options {
+                template: Some(wrong.into()),
+                ..Options::default()
+            },
+            None,
+        );
+        assert!(text.starts_with("--template: "), "{text}");
+    }
+}
+
+#[test]
+fn an_option_that_makes_no_sense_is_named() {
+    let with = |change: fn(&mut Options)| {
+        let mut options = options();
+        change(&mut options);
+        failure(options, None)
+    };
+    assert!(with(|o| o.destination = None).starts_with("name a server"));
+    assert!(with(|o| o.destination = Some("p".into())).starts_with("--destination: "));
+    assert!(with(|o| o.ip = true).contains("IP tunnels are not in this version"));
+    assert!(with(|o| o.udp = vec!["a:1".into(), "b".into()]).starts_with("--udp: "));
+    assert!(with(|o| o.pin = Some("00".into())).starts_with("--pin: "));
+    assert!(with(|o| o.ca = Some("/nonexistent.pem".into())).starts_with("--ca: "));
+    assert!(with(|o| o.header = vec!["host: x".into()]).starts_with("--header: "));
+    let two = |o: &mut Options| (o.pin, o.ignore_cert) = (Some("ab".repeat(32)), true);
+    assert!(with(two).contains("exclude each other"));
+}
+
+#[test]
+fn a_timeout_is_in_seconds() {
+    let options = Options {
+        timeout: NonZeroU32::new(3),
+        ..options()
+    };
+    assert_eq!(
+        Settings::new(options, None).unwrap().timeout,
+        Duration::from_secs(3)
+    );
+}
+
+#[test]
+fn every_file_has_a_place_of_its_own() {
+    let places = |paths: &[&str], output| {
+        let settings = Settings::new(options(), get(paths, output)).unwrap();
+        let Task::Download(downloads) = settings.task else {
+            panic!("no download")
+        };
+        downloads
+            .into_iter()
+            .map(|download| download.place)
+            .collect::<Vec<_>>()
+    };
+    let file = |name: &str| Place::File(name.into());
+    assert_eq!(places(&["/a/x", "b/y"], None), [file("x"), file("y")]);
+    assert_eq!(places(&["/"], Some("index.html")), [file("index.html")]);
+    assert_eq!(places(&["/a"], Some("-")), [Place::StandardOutput]);
+
+    assert!(failure(options(), get(&["/a/x", "/b/x"], None)).contains("\"x\""));
+    assert!(failure(options(), get(&["/a", "/b"], Some("c"))).contains("one PATH only"));
+    assert!(failure(options(), get(&["/"], None)).contains("--output"));
+    let udp = Options {
+        udp: vec!["a:1".into()],
+        ..options()
+    };
+    assert!(failure(udp, get(&["/a"], None)).contains("do not go together"));
+}

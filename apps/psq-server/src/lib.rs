@@ -1,0 +1,156 @@
+//! The program `psq-server`, for use in a server with endpoints of your own.
+//!
+//! The whole of such a server, beside its `Cargo.toml`:
+//!
+//! ```ignore
+//! use my_endpoint as _; // a crate that calls pasque::register!
+//! use pasque_files as _;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     psq_server::main()
+//! }
+//! ```
+
+mod arguments;
+mod logging;
+mod signals;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use pasque::config::{ConfigError, ServerConfig, describe_types};
+use pasque_h3::{Server, StartError};
+use tokio::sync::oneshot;
+use tracing::info;
+
+use crate::arguments::{Arguments, Command, ServeArguments};
+use crate::signals::Signals;
+
+/// Does what the command line says. What goes wrong is one line on standard error and an exit code,
+/// which `psq-server --help` lists.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            // Help and version come this way too: clap knows which stream and code each has.
+            let _ = usage.print();
+            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = match arguments.command {
+        None => serve(arguments.serve),
+        Some(Command::Check { config }) => check(&config),
+        Some(Command::Endpoints) => list(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (code, message) = match failure {
+                Failure::Runtime(message) => (1, message),
+                Failure::Configuration(message) => (2, message),
+            };
+            let _ = writeln!(io::stderr(), "psq-server: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Why the program ends before it was asked to.
+#[derive(Debug)]
+enum Failure {
+    /// The operating system, the network or an endpoint failed.
+    Runtime(String),
+    /// What was asked for cannot be served.
+    Configuration(String),
+}
+
+impl Failure {
+    fn runtime(cause: impl fmt::Display) -> Self {
+        Self::Runtime(cause.to_string())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(cause: ConfigError) -> Self {
+        Self::Configuration(cause.to_string())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(cause: StartError) -> Self {
+        match cause {
+            StartError::Config(_) | StartError::Tls(_) => Self::Configuration(cause.to_string()),
+            _ => Self::Runtime(cause.to_string()),
+        }
+    }
+}
+
+fn serve(arguments: ServeArguments) -> Result<(), Failure> {
+    logging::start().map_err(Failure::Configuration)?;
+    let path = arguments.config.unwrap_or_default();
+    let mut config = ServerConfig::load(&path)?;
+    config.threads = arguments.threads.or(config.threads);
+
+    // The engine has threads of its own; this one only waits.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::runtime)?;
+    let result = runtime.block_on(run(config, arguments.address));
+    // Whatever a plugin still does on a blocking thread must not hold the end up.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(config: ServerConfig, address: Option<SocketAddr>) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(Failure::runtime)?;
+    let server = Server::bind(config, address).await?;
+    info!(
+        "listening on {}, {} endpoints",
+        server.local_addr(),
+        server.endpoints()
+    );
+
+    let (stop, stopped) = oneshot::channel();
+    let interrupted = async {
+        info!("{}: ending what is under way", signals.next().await);
+        let _ = stop.send(());
+        signals.next().await
+    };
+    let shutdown = async {
+        let _ = stopped.await;
+    };
+    tokio::select! {
+        result = server.run(shutdown) => result.map_err(Failure::runtime),
+        signal = interrupted => Err(Failure::Runtime(format!("second {signal}: ended at once"))),
+    }
+}
+
+/// Everything that [`Server::bind`] would find, without a socket or a file being made.
+fn check(path: &Path) -> Result<(), Failure> {
+    let config = ServerConfig::load(path)?;
+    config.check_files()?;
+    let warnings = config.check_relay(&[config.listen_address()])?;
+    pasque_h3::check(&config)?;
+    let endpoints = config.into_router()?.mounts().len();
+    for warning in warnings {
+        let _ = writeln!(io::stderr(), "psq-server: warning: {warning}");
+    }
+    print(&format!("{}: ok, {endpoints} endpoints\n", path.display()))
+}
+
+fn list() -> Result<(), Failure> {
+    print(&describe_types().map_err(|error| Failure::Configuration(error.to_string()))?)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // The reader, for example `head`, has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Failure::runtime),
+    }
+}

@@ -1,0 +1,233 @@
+//! [`UdpEndpoint`]: the server's side of UDP tunnels.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::{HeaderName, HeaderValue};
+use pasque::policy::{EgressPolicy, LocalAddresses, Rule};
+use pasque::prelude::*;
+use pasque::proxy_status::ProxyStatus;
+use pasque::resolve::{ResolveError, Resolver};
+use serde::Deserializer;
+use serde::de::{Error as _, Unexpected};
+use tokio::time::Instant;
+
+use crate::PROTOCOL;
+use crate::candidates::Candidates;
+use crate::flow::UdpFlow;
+use crate::socket::{DEFAULT_BUFFER_LEN, Dial, SocketOptions};
+use crate::target::{Host, Port};
+
+/// The field that says where a tunnel leads (RFC 9209).
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Seconds without a datagram after which a tunnel may end. RFC 9298 §3.1 wants at least the two
+/// minutes of RFC 4787 §4.3; beyond a week it is a mistake.
+const IDLE_TIMEOUT_S: RangeInclusive<u64> = 120..=7 * 24 * 3600;
+
+/// How old the list of this host's addresses may be when it is used.
+const LOCAL_ADDRESSES_AGE: Duration = Duration::from_secs(5);
+
+/// UDP tunnels to the targets that the clients name (RFC 9298).
+///
+/// Which targets may be reached is the egress policy's matter, see [`pasque::policy`]: private
+/// addresses and the like are closed unless `allow` opens them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UdpEndpoint {
+    /// Targets to open that are closed by default.
+    #[serde(default)]
+    allow: Vec<Rule>,
+    /// Targets to close; goes before `allow`.
+    #[serde(default)]
+    deny: Vec<Rule>,
+    /// Seconds without a datagram in either direction after which a tunnel ends.
+    #[serde(
+        default = "default_idle_timeout_s",
+        deserialize_with = "idle_timeout_s"
+    )]
+    idle_timeout_s: u64,
+    /// Whether an accepted tunnel's response names the target's address.
+    #[serde(default = "default_next_hop")]
+    next_hop: bool,
+    /// The kernel's receive buffer of each tunnel's socket.
+    #[serde(default = "default_buffer_bytes")]
+    receive_buffer_bytes: usize,
+    /// The kernel's send buffer of each tunnel's socket.
+    #[serde(default = "default_buffer_bytes")]
+    send_buffer_bytes: usize,
+
+    #[serde(skip)]
+    dial: Option<Arc<dyn Dial>>,
+    /// What [`start`](Endpoint::start) made.
+    #[serde(skip)]
+    started: Option<Started>,
+}
+
+pasque::register!(UdpEndpoint, "UDP tunnels (RFC 9298)",
+    example: r#"{ "path": "udp", "type": "UdpEndpoint" }"#,
+    variables: &["target_host", "target_port"],
+    well_known: Some("/.well-known/masque/udp/{target_host}/{target_port}/"));
+
+impl UdpEndpoint {
+    /// The same endpoint with sockets from `dial`.
+    #[must_use]
+    pub fn with_dial(self, dial: Arc<dyn Dial>) -> Self {
+        Self {
+            dial: Some(dial),
+            ..self
+        }
+    }
+}
+
+#[async_trait]
+#[typetag::deserialize]
+impl Endpoint for UdpEndpoint {
+    async fn start(&mut self, cx: &StartContext) -> Result<()> {
+        let resolver = match cx.nameserver {
+            Some(address) => Resolver::with_nameserver(address),
+            None => Resolver::system(),
+        };
+        let resolver = resolver
+            .map_err(|error| Error::internal("cannot set up name resolution").with_source(error))?;
+        let dial = self.dial.clone().unwrap_or_else(|| {
+            Arc::new(SocketOptions {
+                receive_buffer_bytes: self.receive_buffer_bytes,
+                send_buffer_bytes: self.send_buffer_bytes,
+            })
+        });
+        self.started = Some(Started {
+            resolver,
+            dial,
+            policy: HostPolicy::new(
+                EgressPolicy::new(self.allow.clone(), self.deny.clone()),
+                cx.listeners.clone(),
+            )?,
+            proxy_name: cx.proxy_name.clone(),
+        });
+        Ok(())
+    }
+
+    /// Nothing is asked of the name server, and no socket opened, for a request that fails earlier
+    /// (RFC 9298 §3.1): parse, resolve, judge every address, open the socket, answer.
+    async fn handle(&self, request: Request) -> Result<Response> {
+        request.require_protocol(PROTOCOL)?;
+        let host: Host = request.var("target_host")?;
+        let port: Port = request.var("target_port")?;
+        let started = self
+            .started
+            .as_ref()
+            .ok_or_else(|| Error::internal("not started"))?;
+
+        let found = started.addresses(host, port).await?;
+        let (allowed, refusal) = started.policy.current()?.first_allowed(&found);
+        if let (true, Some(refusal)) = (allowed.is_empty(), refusal) {
+            return Err(refusal.into());
+        }
+        let target = Candidates::open(allowed, started.dial.clone())?;
+        let address = target.address();
+        let idle_timeout = Duration::from_secs(self.idle_timeout_s);
+        let response = Response::flow(UdpFlow::new(target, idle_timeout));
+        Ok(match self.next_hop {
+            true => response.with_header(PROXY_STATUS, started.next_hop(address)?),
+            false => response,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Started {
+    resolver: Resolver,
+    dial: Arc<dyn Dial>,
+    policy: HostPolicy,
+    proxy_name: String,
+}
+
+impl Started {
+    async fn addresses(&self, host: Host, port: Port) -> Result<Vec<SocketAddr>> {
+        let addresses = match host {
+            Host::Address(address) => vec![address],
+            Host::Name(name) => self.resolver.resolve(&name).await.map_err(unresolved)?,
+        };
+        let with_port = |address| SocketAddr::new(address, port.number());
+        Ok(addresses.into_iter().map(with_port).collect())
+    }
+
+    fn next_hop(&self, address: SocketAddr) -> Result<HeaderValue> {
+        let status = ProxyStatus::new(&self.proxy_name).with_next_hop(address.to_string());
+        HeaderValue::try_from(status.to_string())
+            .map_err(|error| Error::internal("proxy-status").with_source(error))
+    }
+}
+
+/// The policy with this host's own addresses as they are now: interfaces come and go.
+#[derive(Debug)]
+struct HostPolicy {
+    rules: EgressPolicy,
+    listeners: Vec<SocketAddr>,
+    detected: Mutex<(Instant, Arc<EgressPolicy>)>,
+}
+
+impl HostPolicy {
+    fn new(rules: EgressPolicy, listeners: Vec<SocketAddr>) -> Result<Self> {
+        let policy = detect(&rules, &listeners)?;
+        Ok(Self {
+            rules,
+            listeners,
+            detected: Mutex::new((Instant::now(), policy)),
+        })
+    }
+
+    /// An error when the addresses cannot be found out: then nothing may be reached.
+    fn current(&self) -> Result<Arc<EgressPolicy>> {
+        // A pair that is replaced as a whole is never half written.
+        let mut detected = self.detected.lock().unwrap_or_else(PoisonError::into_inner);
+        if detected.0.elapsed() >= LOCAL_ADDRESSES_AGE {
+            *detected = (Instant::now(), detect(&self.rules, &self.listeners)?);
+        }
+        Ok(detected.1.clone())
+    }
+}
+
+fn detect(rules: &EgressPolicy, listeners: &[SocketAddr]) -> Result<Arc<EgressPolicy>> {
+    let local = LocalAddresses::detect(listeners.to_vec())
+        .map_err(|error| Error::internal("cannot list the interfaces").with_source(error))?;
+    Ok(Arc::new(rules.clone().with_local(local)))
+}
+
+fn unresolved(error: ResolveError) -> Error {
+    let refused = Error::proxy(error.proxy_error(), error.to_string());
+    match error.rcode() {
+        Some(rcode) => refused.with_rcode(rcode),
+        None => refused,
+    }
+}
+
+fn default_idle_timeout_s() -> u64 {
+    300
+}
+
+fn default_next_hop() -> bool {
+    true
+}
+
+fn default_buffer_bytes() -> usize {
+    DEFAULT_BUFFER_LEN
+}
+
+fn idle_timeout_s<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let seconds = u64::deserialize(deserializer)?;
+    if IDLE_TIMEOUT_S.contains(&seconds) {
+        return Ok(seconds);
+    }
+    let expected = format!("{} to {}", IDLE_TIMEOUT_S.start(), IDLE_TIMEOUT_S.end());
+    Err(D::Error::invalid_value(
+        Unexpected::Unsigned(seconds),
+        &expected.as_str(),
+    ))
+}

@@ -1,0 +1,80 @@
+use pasque::connection::ClientError;
+use pasque::template::PathTemplate;
+use pasque::testing::TestServer;
+use pasque::{Mount, endpoint_types, tunnel};
+use rustix::io::Errno;
+
+use super::*;
+use crate::testing::{Fake, FakeNetwork};
+
+const PATH: &str = "/udp/192.0.2.1/53/";
+
+/// A server whose only target is `fake`.
+async fn server(fake: &Fake) -> TestServer {
+    let endpoint: UdpEndpoint = serde_json::from_str(r#"{ "allow": ["192.0.2.1"] }"#).unwrap();
+    let dial = FakeNetwork::new(&[(([192, 0, 2, 1], 53).into(), fake)]);
+    let types = endpoint_types().unwrap();
+    let kind = types.iter().find(|kind| kind.tag == "UdpEndpoint").unwrap();
+    let template = PathTemplate::from_prefix("udp", kind.variables).unwrap();
+    let mount = Mount::new(kind, vec![template], Box::new(endpoint.with_dial(dial)));
+    TestServer::with_mounts(vec![mount], StartContext::new(".")).await
+}
+
+#[tokio::test]
+async fn udp_16_a_socket_that_cannot_be_opened_is_a_status_and_never_a_reset() {
+    for (errno, status, error) in [
+        (Errno::MFILE, 503, "connection_limit_reached"),
+        (Errno::NFILE, 503, "connection_limit_reached"),
+        (Errno::NETUNREACH, 502, "destination_ip_unroutable"),
+        (Errno::HOSTUNREACH, 502, "destination_ip_unroutable"),
+        (Errno::ADDRNOTAVAIL, 502, "destination_ip_unroutable"),
+        (Errno::INVAL, 500, "proxy_internal_error"),
+    ] {
+        let fake = Fake::default();
+        let server = server(&fake).await;
+        fake.lock().dial_errors = [errno].into();
+        let Err(ClientError::Refused {
+            status: found,
+            proxy_status,
+            ..
+        }) = server.connect("connect-udp", PATH).await
+        else {
+            panic!("{errno:?} is not refused");
+        };
+        assert_eq!(found, status, "{errno:?}");
+        assert_eq!(proxy_status.unwrap().error.as_deref(), Some(error));
+
+        // It was about that moment.
+        server.connect("connect-udp", PATH).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn udp_20_the_client_is_told_that_the_socket_broke() {
+    let fake = Fake::default();
+    let server = server(&fake).await;
+    let (tunnel, flow) = tunnel::pair();
+    let request = Request::tunnel(PROTOCOL, PATH);
+    let opened = server.connection().open(request, flow).await.unwrap();
+    fake.lock().send_errors = [Some(Errno::BADF)].into();
+    tunnel.send(b"\0hi");
+    let Err(ClientError::Reset(code)) = opened.ended().await else {
+        panic!("the tunnel ended in order");
+    };
+    assert_eq!(code, 0x010f);
+    assert_eq!(fake.lock().open, 0);
+}
+
+#[tokio::test]
+async fn udp_28_no_socket_is_opened_for_a_refused_target() {
+    let fake = Fake::default();
+    let server = server(&fake).await;
+    for path in [
+        "/udp/192.0.2.2/53/",
+        "/udp/127.0.0.1/53/",
+        "/udp/192.0.2.1/0/",
+    ] {
+        assert!(server.connect("connect-udp", path).await.is_err());
+    }
+    assert_eq!(fake.lock().dials, 0);
+}

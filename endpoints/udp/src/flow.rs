@@ -1,0 +1,213 @@
+//! [`UdpFlow`]: the data path of one tunnel at the server.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::task::Poll;
+use std::time::Duration;
+
+use pasque::{Admit, BATCH_LEN, Batch, Error, Flow, FlowCx, Packet, Result, StreamError};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::candidates::Candidates;
+use crate::context;
+use crate::counters::Counters;
+use crate::failure::Failure;
+use crate::idle::IdleTimer;
+use crate::inbox::{Inbox, MAX_MESSAGES};
+use crate::transmit::send_batch;
+
+/// How long the interface may be down before the socket counts as unusable.
+const LINK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// One tunnel at the server: a socket connected to the target.
+///
+/// Nothing is queued here but the rest of one socket read, when a turn has less room than the read
+/// brought: at most eight messages of what the kernel coalesces.
+pub struct UdpFlow {
+    target: Candidates,
+    idle: IdleTimer,
+    counters: Counters,
+    /// Payloads of the last read that the turn had no room for.
+    waiting: VecDeque<Packet>,
+    /// The kernel coalesces what arrives: then one message is a batch.
+    is_coalescing: bool,
+    /// Since when every datagram has failed because the interface is down.
+    link_down_since: Option<Instant>,
+}
+
+impl UdpFlow {
+    /// A tunnel to `target` that ends after `idle_timeout` without a datagram in either direction.
+    ///
+    /// Needs the tokio runtime, with its timer, that polls the flow later.
+    pub fn new(target: Candidates, idle_timeout: Duration) -> Self {
+        Self {
+            target,
+            idle: IdleTimer::new(idle_timeout),
+            counters: Counters::default(),
+            waiting: VecDeque::new(),
+            is_coalescing: false,
+            link_down_since: None,
+        }
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Reads once, and sends what there is room for. Returns how much work that was, in datagrams.
+    fn receive(&mut self, cx: &mut FlowCx<'_>) -> Poll<Result<usize>> {
+        Inbox::lend(|inbox| {
+            let limit = match self.is_coalescing {
+                true => 1,
+                false => cx.room().min(MAX_MESSAGES),
+            };
+            let read = self.target.socket().poll_recv(&mut cx.task(), inbox, limit);
+            match read {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(self.take(inbox, cx))),
+                Poll::Ready(Err(error)) => Poll::Ready(self.survive(error).map(|()| 1)),
+            }
+        })
+    }
+
+    fn take(&mut self, inbox: &Inbox, cx: &mut FlowCx<'_>) -> usize {
+        let target = self.target.address();
+        let before = self.counters.received;
+        self.is_coalescing = false;
+        for message in inbox.messages() {
+            self.is_coalescing |= message.is_coalesced();
+            // What others sent to the port before the socket was connected.
+            if (message.from.ip(), message.from.port()) != (target.ip(), target.port()) {
+                self.counters.foreign += message.datagrams().count() as u64;
+                continue;
+            }
+            for payload in message.datagrams() {
+                self.counters.received += 1;
+                if payload.len() + context::UDP_PAYLOAD_PREFIX.len() > cx.max_len() {
+                    self.counters.too_long_inward += 1;
+                } else if cx.room() > 0 {
+                    send(Packet::copy_from(payload), cx);
+                } else {
+                    self.waiting.push_back(Packet::copy_from(payload));
+                }
+            }
+        }
+        let received = (self.counters.received - before) as usize;
+        if received > 0 {
+            self.target.keep();
+            self.idle.touch(Instant::now());
+        }
+        received
+    }
+
+    /// Sends what the last turn had no room for.
+    fn send_waiting(&mut self, cx: &mut FlowCx<'_>) {
+        while cx.room() > 0
+            && let Some(packet) = self.waiting.pop_front()
+        {
+            // The limit may have shrunk since the packet was read.
+            if packet.len() + context::UDP_PAYLOAD_PREFIX.len() > cx.max_len() {
+                self.counters.too_long_inward += 1;
+            } else {
+                send(packet, cx);
+            }
+        }
+    }
+
+    /// Counts an error of a read.
+    fn survive(&mut self, error: io::Error) -> Result<()> {
+        match Failure::of(&error) {
+            Failure::Unusable => return Err(unusable(error)),
+            Failure::Unreachable => {
+                self.counters.unreachable += 1;
+                self.target.give_up(&mut self.counters);
+            }
+            _ => self.counters.failed += 1,
+        }
+        Ok(())
+    }
+
+    /// Ends the tunnel when the interface stays down.
+    fn check_link(&mut self, before: &Counters, now: Instant) -> Result<()> {
+        if self.counters.sent > before.sent {
+            self.link_down_since = None;
+        } else if self.counters.link_down > before.link_down {
+            let since = *self.link_down_since.get_or_insert(now);
+            if now - since >= LINK_PATIENCE {
+                return Err(unusable(io::ErrorKind::NetworkDown.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Flow for UdpFlow {
+    fn on_datagrams(&mut self, inbound: &mut Batch, cx: &mut FlowCx<'_>) -> Result<()> {
+        context::strip(inbound, &mut self.counters)?;
+        if inbound.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let before = self.counters;
+        self.idle.touch(now);
+        send_batch(inbound.as_slice(), &mut self.target, &mut self.counters).map_err(unusable)?;
+        if self.counters.switched > before.switched {
+            // The new socket knows no waker yet.
+            cx.task().waker().wake_by_ref();
+        }
+        self.check_link(&before, now)
+    }
+
+    fn poll_outbound(&mut self, cx: &mut FlowCx<'_>) -> Poll<Result<()>> {
+        if self.idle.poll(&mut cx.task()).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        self.send_waiting(cx);
+        let mut budget = BATCH_LEN;
+        while cx.room() > 0 {
+            if budget == 0 {
+                // Others come first; what is left is read in the next turn.
+                cx.task().waker().wake_by_ref();
+                break;
+            }
+            match self.receive(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(work)) => budget = budget.saturating_sub(work.max(1)),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn admit_capsule(&self, kind: u64, len: u64, start: &[u8]) -> Admit {
+        context::admit(kind, len, start, || self.target.socket().link_len())
+    }
+}
+
+impl Drop for UdpFlow {
+    fn drop(&mut self) {
+        debug!(target = %self.target.address(), counters = ?self.counters, "UDP tunnel ended");
+    }
+}
+
+impl fmt::Debug for UdpFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UdpFlow(to {})", self.target.address())
+    }
+}
+
+fn send(mut packet: Packet, cx: &mut FlowCx<'_>) {
+    context::add(&mut packet);
+    cx.send(packet);
+}
+
+/// The tunnel's end when its socket is gone (RFC 9298 §3.1).
+fn unusable(error: io::Error) -> Error {
+    Error::from(error).with_stream_error(StreamError::Connect)
+}

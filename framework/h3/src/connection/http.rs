@@ -1,0 +1,124 @@
+//! One connection's QUIC and HTTP/3 state, and the few operations that the rest needs of them.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use pasque::{Packet, StreamError};
+use quiche::h3::{self, NameValue};
+use quiche::{BufFactory, Shutdown};
+
+/// How quiche gets its buffers: content is shared, datagrams are our packets, moved and not copied.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Buffers;
+
+impl BufFactory for Buffers {
+    type Buf = Bytes;
+    type DgramBuf = Packet;
+
+    fn buf_from_slice(buf: &[u8]) -> Bytes {
+        Bytes::copy_from_slice(buf)
+    }
+
+    fn dgram_buf_from_slice(buf: &[u8]) -> Packet {
+        Packet::copy_from(buf)
+    }
+}
+
+/// Header fields as the validator makes and takes them.
+pub(super) type Fields = Vec<h3::Header>;
+
+/// QUIC and, once the handshake is done, HTTP/3.
+pub(crate) struct Http {
+    pub(crate) quic: quiche::Connection<Buffers>,
+    pub(super) h3: Option<h3::Connection>,
+}
+
+/// The peer has given up a stream, or the connection is closing: there is nobody to write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gone;
+
+impl Http {
+    /// Whether the peer takes QUIC DATAGRAM frames; `None` before its SETTINGS have come
+    /// (RFC 9297 §2.1.1).
+    pub(super) fn peer_takes_datagrams(&self) -> Option<bool> {
+        let h3 = self.h3.as_ref()?;
+        h3.peer_settings_raw()?;
+        Some(h3.dgram_enabled_by_peer(&self.quic))
+    }
+
+    /// Sends response fields. `Ok(false)`: there is no room yet, try again later.
+    pub(super) fn respond(&mut self, id: u64, fields: &Fields, fin: bool) -> Result<bool, Gone> {
+        let Some(h3) = &mut self.h3 else { return Err(Gone) };
+        match h3.send_response(&mut self.quic, id, fields, fin) {
+            Ok(()) => Ok(true),
+            Err(h3::Error::StreamBlocked) => Ok(false),
+            Err(_) => Err(Gone),
+        }
+    }
+
+    /// Moves as much of `chunk` into the stream as it takes now; what is left stays in `chunk`.
+    /// Returns whether all of it went, with the end of the stream if `fin`.
+    pub(super) fn write(&mut self, id: u64, chunk: &mut Bytes, fin: bool) -> Result<bool, Gone> {
+        let Some(h3) = &mut self.h3 else { return Err(Gone) };
+        let len = chunk.len();
+        match h3.send_body_zc(&mut self.quic, id, chunk, fin) {
+            // Whole, quiche leaves what it has sent in place.
+            Ok(sent) if sent == len => {
+                chunk.clear();
+                Ok(true)
+            }
+            Ok(_) | Err(h3::Error::Done) => Ok(false),
+            Err(_) => Err(Gone),
+        }
+    }
+
+    /// Reads content into `into`; `Ok(0)` when there is none now.
+    ///
+    /// # Errors
+    /// The code with which the peer reset the stream.
+    pub(super) fn read(&mut self, id: u64, into: &mut [u8]) -> Result<usize, u64> {
+        let Some(h3) = &mut self.h3 else { return Ok(0) };
+        match h3.recv_body(&mut self.quic, id, into) {
+            Ok(len) => Ok(len),
+            Err(h3::Error::TransportError(quiche::Error::StreamReset(code))) => Err(code),
+            Err(_) => Ok(0),
+        }
+    }
+
+    /// Resets our direction of a stream.
+    pub(super) fn reset(&mut self, id: u64, code: u64) {
+        // Fails only for streams that are over.
+        let _ = self.quic.stream_shutdown(id, Shutdown::Write, code);
+    }
+
+    /// Asks the peer to stop sending on a stream.
+    pub(super) fn stop(&mut self, id: u64, code: u64) {
+        let _ = self.quic.stream_shutdown(id, Shutdown::Read, code);
+    }
+
+    /// Ends a stream in both directions; others go on.
+    pub(super) fn abort(&mut self, id: u64, error: StreamError) {
+        self.reset(id, error.code());
+        self.stop(id, error.code());
+    }
+
+    /// Closes the connection with an HTTP/3 code.
+    pub(super) fn close(&mut self, code: u64, reason: &str) {
+        // Fails only when the connection is closing already.
+        let _ = self.quic.close(true, code, reason.as_bytes());
+    }
+}
+
+/// Fields as name and value, for the validator.
+pub(super) fn pairs(fields: &[h3::Header]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    fields.iter().map(|field| (field.name(), field.value()))
+}
+
+/// The `date` field of an answer made now (RFC 9110 §6.6.1).
+pub(super) fn add_date(headers: &mut HeaderMap) {
+    if !headers.contains_key(http::header::DATE) {
+        let now = httpdate::fmt_http_date(std::time::SystemTime::now());
+        if let Ok(value) = now.try_into() {
+            headers.insert(http::header::DATE, value);
+        }
+    }
+}

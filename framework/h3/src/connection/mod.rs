@@ -1,0 +1,533 @@
+//! One connection's part of a turn. The connection is state in its worker's slab; everything that
+//! happens to it happens in [`Connection::turn`], in a fixed order.
+
+mod client;
+mod content;
+mod early;
+mod http;
+mod inflow;
+mod server;
+mod tunnel;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use pasque::config::Limits;
+use pasque::connection::ClientError;
+use pasque::wire::datagram;
+use pasque::wire::message::ContentLength;
+use pasque::{Error, Packet, Result, StreamError};
+use quiche::h3;
+use tokio::sync::oneshot;
+use tracing::debug;
+
+pub(crate) use self::client::{ClientSide, Command};
+use self::content::{Outgoing, Recv};
+use self::early::Early;
+pub(crate) use self::http::{Buffers, Http};
+pub(crate) use self::server::{ServerSide, Shared};
+use self::tunnel::Tunnel;
+use crate::mailbox::{ConnectionKey, Mailbox, StreamWaker};
+
+/// HTTP/3 events that one turn takes at most: a peer that opens streams without end waits its turn.
+const EVENTS_PER_TURN: usize = 512;
+
+/// `H3_FRAME_UNEXPECTED`, `H3_EXCESSIVE_LOAD`, `H3_DATAGRAM_ERROR` and `H3_NO_ERROR` as
+/// connection errors (RFC 9114 §8.1, RFC 9297 §5.2).
+const FRAME_UNEXPECTED: u64 = 0x0105;
+const EXCESSIVE_LOAD: u64 = 0x0107;
+const DATAGRAM_ERROR: u64 = 0x33;
+const NO_ERROR: u64 = 0x0100;
+
+/// What a worker lends to a connection for one turn.
+pub(crate) struct TurnCx<'a> {
+    pub(crate) now: Instant,
+    pub(crate) mailbox: &'a Arc<Mailbox>,
+    pub(crate) limits: &'a Limits,
+    pub(crate) h3: &'a h3::Config,
+    /// For reading content: one buffer for all connections.
+    pub(crate) scratch: &'a mut [u8],
+}
+
+/// Which end we are.
+pub(crate) enum Role {
+    Server(ServerSide),
+    Client(Box<ClientSide>),
+}
+
+/// One connection.
+pub(crate) struct Connection {
+    pub(crate) key: ConnectionKey,
+    pub(crate) http: Http,
+    role: Role,
+    streams: HashMap<u64, Stream>,
+    early: Early,
+    /// Streams that were woken since the last turn.
+    woken: Vec<u64>,
+    /// Tunnels whose flow has more to send than there was room for.
+    hungry: VecDeque<u64>,
+    /// Streams with content or capsules that wait for flow control credit.
+    stalled: BTreeSet<u64>,
+    /// Tunnels that this turn has datagrams for.
+    touched: Vec<u64>,
+    pub(crate) last_received: Instant,
+    born: Instant,
+    /// Where the worker's timer for this connection stands.
+    pub(crate) scheduled: Option<Instant>,
+    /// Whether the worker will look after the connection in this turn.
+    pub(crate) is_queued: bool,
+    was_closing: bool,
+}
+
+/// One request stream.
+struct Stream {
+    waker: Arc<StreamWaker>,
+    recv: Recv,
+    send: Outgoing,
+    tunnel: Option<Tunnel>,
+    length: ContentLength,
+    /// Tells a client's handle that its tunnel is over.
+    ended: Option<oneshot::Sender<Result<(), ClientError>>>,
+}
+
+impl Stream {
+    fn new(waker: Arc<StreamWaker>, recv: Recv, send: Outgoing) -> Self {
+        Self {
+            waker,
+            recv,
+            send,
+            tunnel: None,
+            length: ContentLength::new(None),
+            ended: None,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.recv, Recv::Over) && matches!(self.send, Outgoing::Over)
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(
+        key: ConnectionKey,
+        quic: quiche::Connection<Buffers>,
+        role: Role,
+        limits: &Limits,
+        now: Instant,
+    ) -> Self {
+        Self {
+            key,
+            http: Http { quic, h3: None },
+            role,
+            streams: HashMap::new(),
+            early: Early::new(limits),
+            woken: Vec::new(),
+            hungry: VecDeque::new(),
+            stalled: BTreeSet::new(),
+            touched: Vec::new(),
+            last_received: now,
+            born: now,
+            scheduled: None,
+            is_queued: false,
+            was_closing: false,
+        }
+    }
+
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(self.role, Role::Server(_))
+    }
+
+    /// The peer's address on the path in use.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.http.quic.path_stats().find(|path| path.active).map(|path| path.peer_addr)
+    }
+
+    /// Notes that a stream was woken.
+    pub(crate) fn wake(&mut self, stream: u64) {
+        self.woken.push(stream);
+    }
+
+    /// Looks after the connection: timers, what has come, what wants to go. Returns whether there
+    /// is more to do at once.
+    pub(crate) fn turn(&mut self, cx: &mut TurnCx<'_>) -> bool {
+        self.timers(cx);
+        if self.http.quic.is_closed() || self.http.quic.is_draining() || self.is_closing() {
+            self.end_everything();
+            return false;
+        }
+        if self.http.h3.is_none() {
+            self.start_http(cx);
+        }
+        self.events(cx);
+        self.datagrams(cx);
+        self.look_after_woken(cx);
+        self.serve_stalled(cx);
+        let more = self.serve_hungry(cx);
+        if let Role::Client(_) = self.role {
+            self.client_upkeep(cx);
+        }
+        if self.is_closing() {
+            self.end_everything();
+            return false;
+        }
+        more
+    }
+
+    /// When the connection wants its next turn, whatever happens.
+    pub(crate) fn deadline(&self, limits: &Limits) -> Option<Instant> {
+        let quic = self.http.quic.timeout_instant();
+        let handshake =
+            (!self.http.quic.is_established()).then(|| self.born + limits.handshake_timeout);
+        let client = match &self.role {
+            Role::Client(client) => client.deadline(self.last_received),
+            Role::Server(_) => None,
+        };
+        [quic, handshake, client, self.early.deadline()].into_iter().flatten().min()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.http.quic.local_error().is_some() || self.http.quic.peer_error().is_some()
+    }
+
+    fn timers(&mut self, cx: &TurnCx<'_>) {
+        if self.http.quic.timeout_instant().is_some_and(|due| due <= cx.now) {
+            self.http.quic.on_timeout();
+        }
+        self.early.expire(cx.now);
+        let unfinished = !self.http.quic.is_established();
+        if unfinished && cx.now.duration_since(self.born) >= cx.limits.handshake_timeout {
+            let _ = self.http.quic.close(false, 0, b"handshake timeout");
+        }
+    }
+
+    fn start_http(&mut self, cx: &mut TurnCx<'_>) {
+        // The client's first flight may carry requests, but an answer waits for the handshake: a
+        // replayed flight must have no effect (RFC 9114 §10.9).
+        if !self.http.quic.is_established() || !self.admit_server() {
+            return;
+        }
+        match h3::Connection::with_transport(&mut self.http.quic, cx.h3) {
+            Ok(h3) => self.http.h3 = Some(h3),
+            Err(error) => debug!(%error, "HTTP/3 cannot start"),
+        }
+    }
+
+    fn events(&mut self, cx: &mut TurnCx<'_>) {
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(h3) = &mut self.http.h3 else { return };
+            let (id, event) = match h3.poll(&mut self.http.quic) {
+                Ok(event) => event,
+                Err(h3::Error::Done) => return,
+                Err(error) => {
+                    // quiche has closed the connection with the code that belongs to the error.
+                    debug!(%error, "the peer broke HTTP/3");
+                    return;
+                }
+            };
+            match event {
+                h3::Event::Headers { list, more_frames } => {
+                    self.on_headers(id, &list, more_frames, cx);
+                }
+                h3::Event::Data => self.on_data(id, cx),
+                h3::Event::Finished => self.on_finished(id, cx),
+                h3::Event::Reset(code) => self.on_reset(id, code, cx),
+                h3::Event::PriorityUpdate => {
+                    // Taking it is what lets the next one be reported.
+                    let _ = h3.take_last_priority_update(id);
+                }
+                h3::Event::GoAway => self.on_goaway(id),
+            }
+        }
+        // More events than a turn takes: come back.
+        self.woken.push(u64::MAX);
+    }
+
+    fn on_headers(&mut self, id: u64, list: &[h3::Header], more_frames: bool, cx: &mut TurnCx<'_>) {
+        let is_server = self.is_server();
+        match self.streams.get(&id).map(|stream| &stream.recv) {
+            None if is_server => self.on_request(id, list, more_frames, cx),
+            None => {}
+            Some(Recv::Head) => self.on_response(id, list, more_frames, cx),
+            Some(_) => self.on_trailers(id, list),
+        }
+    }
+
+    /// The peer has given up its direction of a stream.
+    fn on_reset(&mut self, id: u64, code: u64, cx: &mut TurnCx<'_>) {
+        self.count_reset(cx);
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.recv = Recv::Over;
+        if let Some(ended) = stream.ended.take() {
+            let _ = ended.send(Err(ClientError::Reset(code)));
+        }
+        self.fail_request(id, code);
+        if self.is_server() {
+            self.http.reset(id, StreamError::RequestCancelled.code());
+        } else {
+            self.http.abort(id, StreamError::RequestCancelled);
+        }
+        self.remove(id);
+    }
+
+    /// Ends a tunnel or request from this side, for a reason that is not the peer's wish.
+    fn fail(&mut self, id: u64, error: &Error) {
+        debug!(stream = id, %error, "stream reset");
+        let code = error.stream_error();
+        if let Some(stream) = self.streams.get_mut(&id)
+            && let Some(ended) = stream.ended.take()
+        {
+            let _ = ended.send(Err(ClientError::Malformed(error.to_string())));
+        }
+        self.http.abort(id, code);
+        self.remove(id);
+    }
+
+    fn remove(&mut self, id: u64) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        self.stalled.remove(&id);
+        if let Some(tunnel) = &stream.tunnel {
+            self.tunnel_closed(tunnel.dropped());
+        }
+    }
+
+    fn remove_if_over(&mut self, id: u64) {
+        if self.streams.get(&id).is_some_and(Stream::is_over) {
+            self.remove(id);
+        }
+    }
+
+    /// Takes all datagrams that have come and gives each flow its share.
+    fn datagrams(&mut self, cx: &mut TurnCx<'_>) {
+        while let Ok(packet) = self.http.quic.dgram_recv_buf() {
+            self.on_datagram(packet, cx);
+            if self.is_closing() {
+                return;
+            }
+        }
+        for id in std::mem::take(&mut self.touched) {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            let Some(tunnel) = &mut stream.tunnel else { continue };
+            let delivered = tunnel.deliver(&self.http);
+            self.after_flow(id, delivered);
+        }
+    }
+
+    fn on_datagram(&mut self, mut packet: Packet, cx: &mut TurnCx<'_>) {
+        let (id, prefix_len) = match datagram::decode_stream_id(&packet) {
+            Ok(decoded) => decoded,
+            Err(error) => return self.http.close(DATAGRAM_ERROR, &error.to_string()),
+        };
+        packet.advance(prefix_len);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            // Its request may still be on the way; one that is over is not.
+            if self.may_still_open(id) {
+                self.early.hold(id, packet, cx.now);
+            }
+            return;
+        };
+        match (&mut stream.tunnel, &stream.recv) {
+            (_, Recv::Over) => {}
+            (Some(tunnel), _) => match tunnel.take(packet, &self.http) {
+                Ok(true) => self.touched.push(id),
+                Ok(false) => {}
+                Err(error) => self.fail(id, &error),
+            },
+            (None, Recv::Held | Recv::Head) => {
+                self.early.hold(id, packet, cx.now);
+            }
+            // Datagrams mean nothing to any other request (RFC 9297 §2).
+            (None, _) => {
+                let error = Error::bad_request("datagram for a request that is not a tunnel");
+                self.fail(id, &error.with_stream_error(StreamError::Datagram));
+            }
+        }
+    }
+
+    fn look_after_woken(&mut self, cx: &mut TurnCx<'_>) {
+        let mut woken = std::mem::take(&mut self.woken);
+        for id in woken.drain(..) {
+            let Some(stream) = self.streams.get(&id) else { continue };
+            stream.waker.rearm();
+            if stream.tunnel.is_some() {
+                self.poll_flow(id);
+            } else {
+                self.read_content(id, cx);
+                self.send_content(id);
+            }
+        }
+        if self.woken.is_empty() {
+            self.woken = woken;
+        }
+    }
+
+    /// Tries again what waited for credit, and notices peers that want no more.
+    fn serve_stalled(&mut self, cx: &mut TurnCx<'_>) {
+        while let Some(id) = self.http.quic.stream_writable_next() {
+            if let Err(quiche::Error::StreamStopped(code)) = self.http.quic.stream_capacity(id) {
+                self.on_stopped(id, code, cx);
+            }
+        }
+        for id in self.stalled.iter().copied().collect::<Vec<_>>() {
+            match self.streams.get(&id) {
+                Some(stream) if stream.tunnel.is_some() => self.after_flow(id, Ok(())),
+                Some(_) => {
+                    self.advance_head(id, cx);
+                    self.send_content(id);
+                }
+                None => {
+                    self.stalled.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// The peer wants nothing more on this stream (STOP_SENDING).
+    fn on_stopped(&mut self, id: u64, code: u64, cx: &mut TurnCx<'_>) {
+        self.count_reset(cx);
+        let is_server = self.is_server();
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if let Some(ended) = stream.ended.take() {
+            let _ = ended.send(Err(ClientError::Reset(code)));
+        }
+        if is_server || stream.tunnel.is_some() {
+            self.http.abort(id, StreamError::RequestCancelled);
+            self.remove(id);
+        } else {
+            // A server may answer before it has read the whole request (RFC 9114 §4.1).
+            stream.send = Outgoing::Over;
+            self.remove_if_over(id);
+        }
+    }
+
+    /// Asks flows that had more to send than there was room for, each in its turn. Returns whether
+    /// some still have.
+    fn serve_hungry(&mut self, _cx: &mut TurnCx<'_>) -> bool {
+        for _ in 0..self.hungry.len() {
+            if !tunnel::has_room(&self.http) {
+                break;
+            }
+            let Some(id) = self.hungry.pop_front() else { break };
+            self.poll_flow(id);
+        }
+        !self.woken.is_empty() || (!self.hungry.is_empty() && tunnel::has_room(&self.http))
+    }
+
+    fn poll_flow(&mut self, id: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(tunnel) = &mut stream.tunnel else { return };
+        if !tunnel::has_room(&self.http) {
+            self.make_hungry(id);
+            return;
+        }
+        match tunnel.poll(&self.http) {
+            Poll::Ready(Ok(())) => {
+                // What it put out with its last breath still goes.
+                self.after_flow(id, Ok(()));
+                self.finish_tunnel(id);
+            }
+            Poll::Ready(Err(error)) => self.fail(id, &error),
+            Poll::Pending => {
+                self.after_flow(id, Ok(()));
+                if !tunnel::has_room(&self.http) {
+                    self.make_hungry(id);
+                }
+            }
+        }
+    }
+
+    fn make_hungry(&mut self, id: u64) {
+        if !self.hungry.contains(&id) {
+            self.hungry.push_back(id);
+        }
+    }
+
+    /// After any call of a flow: moves what it has put out, or ends it.
+    fn after_flow(&mut self, id: u64, result: Result<()>) {
+        if let Err(error) = result {
+            return self.fail(id, &error);
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(tunnel) = &mut stream.tunnel else { return };
+        match tunnel.flush(id, &mut self.http) {
+            Ok(true) => {
+                self.stalled.insert(id);
+            }
+            Ok(false) => {
+                self.stalled.remove(&id);
+            }
+            Err(code) => {
+                let error = Error::internal("the peer does not take capsules");
+                self.fail(id, &error.with_stream_error(code));
+            }
+        }
+    }
+
+    /// Ends a tunnel in order: everything is released, and the stream says FIN.
+    fn finish_tunnel(&mut self, id: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(tunnel) = stream.tunnel.take() else { return };
+        let dropped = tunnel.dropped();
+        let rest = tunnel.into_waiting_capsules();
+        if let Some(ended) = stream.ended.take() {
+            let _ = ended.send(Ok(()));
+        }
+        if !matches!(stream.recv, Recv::Over) {
+            stream.recv = Recv::Over;
+            self.http.stop(id, StreamError::NoError.code());
+        }
+        stream.send = Outgoing::last(rest);
+        self.tunnel_closed(dropped);
+        self.send_content(id);
+    }
+
+    /// Moves `flow` into the connection: its tunnel is open from now on.
+    fn install(&mut self, id: u64, flow: Box<dyn pasque::Flow>, cx: &mut TurnCx<'_>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.send = Outgoing::Tunnel;
+        stream.recv = match stream.recv {
+            Recv::Over => Recv::Over,
+            _ => Recv::Tunnel,
+        };
+        stream.tunnel = Some(Tunnel::new(id, flow, stream.waker.waker()));
+        for packet in self.early.take(id) {
+            self.on_datagram_for(id, packet);
+        }
+        if let Some(stream) = self.streams.get_mut(&id)
+            && let Some(tunnel) = &mut stream.tunnel
+        {
+            let delivered = tunnel.deliver(&self.http);
+            self.after_flow(id, delivered);
+        }
+        self.read_content(id, cx);
+        // The first poll is what registers its wakers.
+        self.poll_flow(id);
+    }
+
+    fn on_datagram_for(&mut self, id: u64, packet: Packet) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && let Some(tunnel) = &mut stream.tunnel
+            && let Err(error) = tunnel.take(packet, &self.http)
+        {
+            self.fail(id, &error);
+        }
+    }
+
+    /// Drops every stream, and with it every flow, task and reader. Runs once.
+    fn end_everything(&mut self) {
+        if std::mem::replace(&mut self.was_closing, true) {
+            return;
+        }
+        let dropped: Vec<u64> =
+            self.streams.values().filter_map(|s| s.tunnel.as_ref()).map(Tunnel::dropped).collect();
+        for count in dropped {
+            self.tunnel_closed(count);
+        }
+        self.end_client();
+        self.streams.clear();
+        self.hungry.clear();
+        self.stalled.clear();
+    }
+}

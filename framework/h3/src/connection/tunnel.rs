@@ -1,0 +1,219 @@
+//! One tunnel of a connection: its flow, and the way between the flow and QUIC.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Poll, Waker};
+
+use bytes::{Buf, Bytes};
+use pasque::wire::capsule::{self, CapsuleDecoder};
+use pasque::wire::{Prefix, datagram};
+use pasque::{BATCH_LEN, Batch, Error, Flow, FlowCx, Outbox, Packet, Result, StreamError};
+use quiche::h3;
+
+use super::http::{Gone, Http};
+use crate::settings::{DATAGRAM_SEND_QUEUE, DATAGRAM_WATERMARK};
+
+/// Capsules that wait for a peer that does not read them, in bytes; beyond it the tunnel ends.
+const MAX_WAITING: usize = 256 << 10;
+
+/// What a datagram may carry when it travels as a capsule: a context ID and any IP packet.
+const MAX_CAPSULE_DATAGRAM: usize = 65_535 + 8;
+
+/// An accepted tunnel.
+pub(super) struct Tunnel {
+    flow: Box<dyn Flow>,
+    outbox: Outbox,
+    capsules: CapsuleDecoder,
+    /// What this turn has brought and not delivered yet.
+    inbound: Batch,
+    prefix: Prefix,
+    waker: Waker,
+    /// Datagrams that quiche had no room for.
+    dropped: u64,
+}
+
+impl Tunnel {
+    pub(super) fn new(stream: u64, flow: Box<dyn Flow>, waker: Waker) -> Self {
+        Self {
+            flow,
+            outbox: Outbox::default(),
+            capsules: CapsuleDecoder::default(),
+            inbound: Batch::new(),
+            prefix: datagram::stream_prefix(stream),
+            waker,
+            dropped: 0,
+        }
+    }
+
+    /// Takes a datagram for later delivery. Returns whether it is the first one waiting.
+    pub(super) fn take(&mut self, packet: Packet, http: &Http) -> Result<bool> {
+        let first = self.inbound.is_empty();
+        if let Err(packet) = self.inbound.push(packet) {
+            self.deliver(http)?;
+            let _ = self.inbound.push(packet);
+        }
+        Ok(first)
+    }
+
+    /// Gives the flow what has come.
+    pub(super) fn deliver(&mut self, http: &Http) -> Result<()> {
+        let limits = Room::for_answers(http, self);
+        let Self { flow, outbox, inbound, waker, .. } = self;
+        let mut cx = FlowCx::new(outbox, waker, limits.room, limits.max_len);
+        let result = guard(|| flow.on_datagrams(inbound, &mut cx));
+        inbound.clear();
+        result
+    }
+
+    /// Gives the flow the capsules in `bytes`.
+    pub(super) fn feed(&mut self, mut bytes: &[u8], http: &Http) -> Result<()> {
+        let limits = Room::for_answers(http, self);
+        let Self { flow, outbox, capsules, waker, .. } = self;
+        loop {
+            let admit = |kind, len, start: &[u8]| flow.admit_capsule(kind, len, start);
+            let next = guard(|| {
+                capsules.next(&mut bytes, admit).map_err(|error| Error::malformed(error.to_string()))
+            })?;
+            let Some(capsule) = next else { return Ok(()) };
+            let mut cx = FlowCx::new(outbox, waker, limits.room, limits.max_len);
+            guard(|| {
+                if capsule.kind != capsule::DATAGRAM {
+                    return flow.on_capsule(capsule, &mut cx);
+                }
+                let mut one = Batch::new();
+                let _ = one.push(Packet::copy_from(capsule.value));
+                flow.on_datagrams(&mut one, &mut cx)
+            })?;
+        }
+    }
+
+    /// Checks that the peer may end its side here (RFC 9297 §3.3).
+    pub(super) fn finish(&self) -> Result<()> {
+        self.capsules.finish().map_err(|error| Error::malformed(error.to_string()))
+    }
+
+    /// Asks the flow for what it has to send. `Ready` is the end of the tunnel; otherwise the
+    /// result says whether the flow wants to be asked again once there is room.
+    pub(super) fn poll(&mut self, http: &Http) -> Poll<Result<()>> {
+        let limits = Room::for_sources(http, self);
+        let Self { flow, outbox, waker, .. } = self;
+        let mut cx = FlowCx::new(outbox, waker, limits.room, limits.max_len);
+        let mut result = Poll::Pending;
+        let outcome = guard(|| {
+            result = flow.poll_outbound(&mut cx);
+            Ok(())
+        });
+        match outcome {
+            Ok(()) => result,
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+
+    /// Moves what the flow has put out to QUIC. Returns whether capsules wait for room.
+    ///
+    /// # Errors
+    /// The code to end the tunnel with when its peer does not read, or `Gone`.
+    pub(super) fn flush(&mut self, id: u64, http: &mut Http) -> Result<bool, StreamError> {
+        match http.peer_takes_datagrams() {
+            Some(true) => {
+                for mut packet in self.outbox.packets.drain(..) {
+                    packet.prepend(&self.prefix);
+                    if http.quic.dgram_send_buf(packet).is_err() {
+                        self.dropped += 1;
+                    }
+                }
+            }
+            _ => {
+                for packet in self.outbox.packets.drain(..) {
+                    capsule::write(capsule::DATAGRAM, &packet, &mut self.outbox.capsules);
+                }
+            }
+        }
+        if self.outbox.capsules.is_empty() {
+            return Ok(false);
+        }
+        match write_some(id, http, &mut self.outbox) {
+            Err(Gone) => Err(StreamError::RequestCancelled),
+            Ok(()) if self.outbox.capsules.len() > MAX_WAITING => Err(StreamError::ExcessiveLoad),
+            Ok(()) => Ok(!self.outbox.capsules.is_empty()),
+        }
+    }
+
+    /// Ends the flow and keeps what it has put on the stream but the peer has not taken yet.
+    pub(super) fn into_waiting_capsules(self) -> Bytes {
+        self.outbox.capsules.freeze()
+    }
+
+    /// Datagrams dropped so far on the way to the peer.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped + self.outbox.dropped_no_room + self.outbox.dropped_too_long
+    }
+}
+
+fn write_some(id: u64, http: &mut Http, outbox: &mut Outbox) -> Result<(), Gone> {
+    let Some(h3) = &mut http.h3 else { return Err(Gone) };
+    while !outbox.capsules.is_empty() {
+        match h3.send_body(&mut http.quic, id, &outbox.capsules, false) {
+            Ok(len) => outbox.capsules.advance(len),
+            Err(h3::Error::Done) => break,
+            Err(_) => return Err(Gone),
+        }
+    }
+    if outbox.capsules.is_empty() {
+        outbox.capsules = Default::default();
+    }
+    Ok(())
+}
+
+/// How many datagrams of which length a flow may put out.
+struct Room {
+    room: usize,
+    max_len: usize,
+}
+
+impl Room {
+    /// For a source that waits until it is asked: kept short, so that overload stays at the source.
+    fn for_sources(http: &Http, tunnel: &Tunnel) -> Self {
+        Self::up_to(DATAGRAM_WATERMARK, http, tunnel)
+    }
+
+    /// For answers to what has just come, which cannot wait.
+    fn for_answers(http: &Http, tunnel: &Tunnel) -> Self {
+        Self::up_to(DATAGRAM_SEND_QUEUE, http, tunnel)
+    }
+
+    fn up_to(limit: usize, http: &Http, tunnel: &Tunnel) -> Self {
+        match http.peer_takes_datagrams() {
+            // The peer's SETTINGS decide how a datagram travels (RFC 9297 §2.1.1).
+            None => Self { room: 0, max_len: 0 },
+            Some(true) => {
+                let waiting = http.quic.dgram_send_queue_len() + tunnel.outbox.packets.len();
+                let max_len = http.quic.dgram_max_writable_len().unwrap_or(0);
+                Self {
+                    room: limit.saturating_sub(waiting).min(DATAGRAM_SEND_QUEUE),
+                    max_len: max_len.saturating_sub(tunnel.prefix.len()),
+                }
+            }
+            Some(false) => {
+                let free = MAX_WAITING.saturating_sub(tunnel.outbox.capsules.len());
+                Self {
+                    room: (free / MAX_CAPSULE_DATAGRAM).min(BATCH_LEN),
+                    max_len: MAX_CAPSULE_DATAGRAM,
+                }
+            }
+        }
+    }
+}
+
+/// Whether sources may be asked for datagrams now.
+pub(super) fn has_room(http: &Http) -> bool {
+    http.peer_takes_datagrams().is_some()
+        && http.quic.dgram_send_queue_len() < DATAGRAM_WATERMARK
+}
+
+/// A plugin's panic ends its tunnel and nothing else.
+fn guard<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_panic| {
+        tracing::error!("a flow panicked; its tunnel ends");
+        Err(Error::internal("the flow panicked"))
+    })
+}

@@ -1,0 +1,27 @@
+//! The HTTP/3 engine of Pasque: connections, streams and datagrams on quiche and tokio.
+//!
+//! A [`Server`] serves a configuration; [`connect`] makes a client's connection. Everything else is
+//! inside: a worker is a thread with one socket, a connection is state in its worker's slab, and
+//! one turn of the worker's loop reads all there is, lets every flow have its share, and sends once.
+//!
+//! This is the only crate that names quiche.
+
+mod cid;
+mod client;
+mod connection;
+mod diagnostics;
+mod listener;
+mod mailbox;
+mod server;
+mod server_task;
+mod settings;
+mod socket;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod tls;
+mod token;
+mod worker;
+
+pub use client::{ClientConfig, connect};
+pub use server::{Server, StartError, check};
+pub use tls::{TlsError, Trust};

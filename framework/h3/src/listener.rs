@@ -1,0 +1,197 @@
+//! New connections: whether to answer, to ask for proof of address, or to accept.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use pasque::config::{Limits, Retry};
+use quiche::RecvInfo;
+
+use crate::cid::Cid;
+use crate::connection::{ServerSide, Shared};
+use crate::token::TokenKey;
+
+/// The least that a UDP datagram with a client's first packet holds, in bytes (RFC 9000 §14.1).
+/// Smaller ones get no answer, so that an answer is never the larger of the two.
+const MIN_INITIAL: usize = 1200;
+
+/// How many connections there are, and from where.
+#[derive(Debug)]
+pub(crate) struct Places {
+    limits: Limits,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Places {
+    pub(crate) fn new(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self { limits: limits.clone(), taken: Mutex::default() })
+    }
+
+    /// A place for a connection from `address`, if there is one.
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let address = address.to_canonical();
+        let mut taken = self.lock();
+        let here = taken.by_address.get(&address).copied().unwrap_or(0);
+        if taken.total >= self.limits.connections || here >= self.limits.connections_per_address {
+            return None;
+        }
+        taken.total += 1;
+        taken.by_address.insert(address, here + 1);
+        Some(Place { places: self.clone(), address })
+    }
+
+    /// How many connections there are.
+    pub(crate) fn total(&self) -> usize {
+        self.lock().total
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        taken.total -= 1;
+        if let Some(here) = taken.by_address.get_mut(&self.address) {
+            *here -= 1;
+            if *here == 0 {
+                taken.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Decides about packets that belong to no connection.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) tokens: TokenKey,
+    pub(crate) retry: Retry,
+}
+
+/// What becomes of a packet that belongs to no connection.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Nothing: whoever sent it learns nothing.
+    Drop,
+    /// The answer stands in the buffer, this many bytes of it. No state is kept.
+    Reply(usize),
+    /// A new connection under the ID `cid`; without a place, one that is refused at once.
+    /// `original` is the ID that the client chose before it was sent a Retry.
+    Accept { cid: Cid, original: Option<Cid>, place: Option<Place> },
+}
+
+impl Listener {
+    /// Judges a packet with a long header; `len` is the length of the datagram, in bytes.
+    pub(crate) fn judge(
+        &mut self,
+        header: &quiche::Header<'_>,
+        info: RecvInfo,
+        len: usize,
+        now: Instant,
+        worker: u8,
+        out: &mut [u8],
+    ) -> Verdict {
+        if len < MIN_INITIAL || is_unanswerable(info.from) {
+            return Verdict::Drop;
+        }
+        if !quiche::version_is_supported(header.version) {
+            // Never in answer to a version negotiation: two servers would talk for ever.
+            if header.version == 0 {
+                return Verdict::Drop;
+            }
+            let reply = quiche::negotiate_version(&header.scid, &header.dcid, out);
+            return reply.map_or(Verdict::Drop, Verdict::Reply);
+        }
+        if header.ty != quiche::Type::Initial {
+            return Verdict::Drop;
+        }
+        let token = header.token.as_deref().unwrap_or_default();
+        if token.is_empty() && self.retry == Retry::Always {
+            return self.ask_for_proof(header, info, now, worker, out);
+        }
+        let original = match token {
+            [] => None,
+            token => {
+                let original =
+                    self.tokens.verify(now, token, info.from, info.to, &header.dcid);
+                let Some(original) = original else { return Verdict::Drop };
+                Some(Cid::copy_from(original))
+            }
+        };
+        let place = self.places.take(info.from.ip());
+        Verdict::Accept { cid: Cid::random(worker), original, place }
+    }
+
+    fn ask_for_proof(
+        &self,
+        header: &quiche::Header<'_>,
+        info: RecvInfo,
+        now: Instant,
+        worker: u8,
+        out: &mut [u8],
+    ) -> Verdict {
+        let cid = Cid::random(worker);
+        let token = self.tokens.issue(now, info.from, info.to, &header.dcid, cid.as_bytes());
+        let Some(token) = token else { return Verdict::Drop };
+        let reply = quiche::retry(
+            &header.scid,
+            &header.dcid,
+            &cid.to_quiche(),
+            &token,
+            header.version,
+            out,
+        );
+        reply.map_or(Verdict::Drop, Verdict::Reply)
+    }
+
+    pub(crate) fn server_side(&self, place: Place) -> ServerSide {
+        ServerSide::new(self.shared.clone(), place)
+    }
+}
+
+/// An address to which nothing must be sent: no single host is behind it.
+fn is_unanswerable(address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    ip.is_multicast() || ip.is_unspecified() || address.port() == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_limited_in_all_and_per_address_and_given_back() {
+        let limits = Limits { connections: 3, connections_per_address: 2, ..Limits::default() };
+        let places = Places::new(&limits);
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let first = places.take(address("192.0.2.1")).unwrap();
+        // The mapped form is the same client.
+        let second = places.take(address("::ffff:192.0.2.1")).unwrap();
+        assert!(places.take(address("192.0.2.1")).is_none());
+        let third = places.take(address("192.0.2.2")).unwrap();
+        assert!(places.take(address("192.0.2.3")).is_none());
+        drop(first);
+        assert!(places.take(address("192.0.2.1")).is_some());
+        drop((second, third));
+        assert_eq!(places.total(), 0);
+        assert!(places.lock().by_address.is_empty());
+    }
+}

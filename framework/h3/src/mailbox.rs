@@ -1,0 +1,109 @@
+//! How tasks and handles reach the worker that owns a connection.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use pasque::Response;
+use quiche::RecvInfo;
+use tokio::sync::Notify;
+
+use crate::connection::Command;
+
+/// One connection of a worker. The serial number tells a slot's successive tenants apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectionKey {
+    pub(crate) slot: usize,
+    pub(crate) serial: u64,
+}
+
+/// What a worker is told. As many as there are streams, requests and commands under way: each
+/// stream has at most one wake-up and one response waiting.
+pub(crate) enum Message {
+    /// Something that a stream waits for is ready.
+    Wake(ConnectionKey, u64),
+    /// An endpoint has answered.
+    Respond(ConnectionKey, u64, Box<Response>),
+    /// A client's handle wants something.
+    Command(Command),
+    /// Packets that arrived at another worker, because their sender's address changed.
+    Packets(RecvInfo, Vec<u8>, usize),
+    /// Finish: what is still open after this time is closed.
+    Drain(Duration),
+}
+
+/// The messages of one worker.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    messages: Mutex<Vec<Message>>,
+    arrived: Notify,
+}
+
+impl Mailbox {
+    pub(crate) fn push(&self, message: Message) {
+        self.lock().push(message);
+        self.arrived.notify_one();
+    }
+
+    /// [`push`](Self::push), unless `limit` messages wait already.
+    pub(crate) fn push_below(&self, limit: usize, message: Message) -> bool {
+        let mut messages = self.lock();
+        if messages.len() >= limit {
+            return false;
+        }
+        messages.push(message);
+        drop(messages);
+        self.arrived.notify_one();
+        true
+    }
+
+    /// Moves all messages to `into`, which is empty.
+    pub(crate) fn take(&self, into: &mut Vec<Message>) {
+        std::mem::swap(&mut *self.lock(), into);
+    }
+
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Message>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes one stream of one connection.
+pub(crate) struct StreamWaker {
+    mailbox: Arc<Mailbox>,
+    connection: ConnectionKey,
+    stream: u64,
+    /// Whether a wake-up already waits: a busy source wakes once per turn, not once per packet.
+    waiting: AtomicBool,
+}
+
+impl StreamWaker {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, connection: ConnectionKey, stream: u64) -> Arc<Self> {
+        Arc::new(Self { mailbox, connection, stream, waiting: AtomicBool::new(false) })
+    }
+
+    /// Lets the next wake-up through; called before the stream is looked after.
+    pub(crate) fn rearm(&self) {
+        self.waiting.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn waker(self: &Arc<Self>) -> Waker {
+        self.clone().into()
+    }
+}
+
+impl Wake for StreamWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.waiting.swap(true, Ordering::AcqRel) {
+            self.mailbox.push(Message::Wake(self.connection, self.stream));
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! [`Server`]: a configuration, bound to its address and serving.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread;
+
+use pasque::config::{ConfigError, ServerConfig};
+use pasque::{Error, StartContext};
+use thiserror::Error as ThisError;
+use tokio::runtime;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::connection::Shared;
+use crate::diagnostics;
+use crate::listener::{Listener, Places};
+use crate::mailbox::{Mailbox, Message};
+use crate::settings::Settings;
+use crate::socket::Socket;
+use crate::socket::udp::Udp;
+use crate::tls::{Identity, TlsError, hex, make_self_signed};
+use crate::token::TokenKey;
+use crate::worker::{Parts, Worker};
+
+/// Workers at most: one byte of a connection ID names them.
+const MAX_WORKERS: usize = 256;
+
+/// Why a server does not start. Displays as one line that says what to do.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Something in the configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The certificate or the key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address is taken, not ours, or needs privileges.
+    #[error("cannot listen on UDP {0}: {1}")]
+    Bind(SocketAddr, io::Error),
+    /// An endpoint.
+    #[error("{0}")]
+    Endpoint(Error),
+    /// The QUIC library refused its settings.
+    #[error("QUIC settings refused: {0}")]
+    Quic(String),
+    /// The operating system gave no thread or no runtime.
+    #[error("cannot start a worker: {0}")]
+    Worker(io::Error),
+}
+
+/// A server that is bound and whose endpoints are started.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    settings: Settings,
+    identity: Identity,
+    sockets: Vec<UdpSocket>,
+    local: SocketAddr,
+    places: Arc<Places>,
+    retry: pasque::config::Retry,
+}
+
+/// Checks the certificate and the key without any side effect.
+///
+/// # Errors
+/// What [`Server::bind`] would say about them.
+pub fn check(config: &ServerConfig) -> Result<(), StartError> {
+    if config.self_signed && !config.cert_file.exists() && !config.key_file.exists() {
+        return Ok(());
+    }
+    Identity::load(&config.cert_file, &config.key_file)?;
+    Ok(())
+}
+
+impl Server {
+    /// Binds `address`, or else the configuration's, and starts the endpoints. Makes a certificate
+    /// when `self_signed` asks for it and there is none.
+    ///
+    /// # Errors
+    /// A [`StartError`]; nothing is left running.
+    pub async fn bind(
+        config: ServerConfig,
+        address: Option<SocketAddr>,
+    ) -> Result<Self, StartError> {
+        let address = address.unwrap_or_else(|| config.listen_address());
+        for warning in config.check_relay(&[address])? {
+            warn!("{warning}");
+        }
+        let identity = identity(&config)?;
+        let settings = Settings {
+            limits: config.limits.clone(),
+            congestion_control: config.congestion_control,
+        };
+        // Settings that QUIC refuses are found before anything is started.
+        settings.server(identity.context()?).map_err(quic_error)?;
+        let sockets = bind_all(address, workers(config.threads))?;
+        let local = match sockets.first().map(UdpSocket::local_addr) {
+            Some(Ok(local)) => local,
+            _ => address,
+        };
+        let cx: StartContext = config.start_context(vec![local]);
+        let retry = config.retry;
+        let mut router = config.into_router()?;
+        router.start(&cx).await.map_err(StartError::Endpoint)?;
+        diagnostics::announce();
+        let places = Places::new(&settings.limits);
+        let shared = Arc::new(Shared { router, counters: Default::default() });
+        Ok(Self { shared, settings, identity, sockets, local, places, retry })
+    }
+
+    /// The address that it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// How many endpoints are mounted.
+    pub fn endpoints(&self) -> usize {
+        self.shared.router.mounts().len()
+    }
+
+    /// Serves until `shutdown` completes; then announces the end to all clients (GOAWAY), gives
+    /// what is under way the configured time, closes all connections and stops the endpoints.
+    ///
+    /// # Errors
+    /// When a worker cannot start. What a peer does is never an error.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let mailboxes: Arc<[Arc<Mailbox>]> =
+            self.sockets.iter().map(|_| Arc::<Mailbox>::default()).collect();
+        let tokens = TokenKey::random();
+        let mut running = Vec::new();
+        for (index, socket) in self.sockets.into_iter().enumerate() {
+            let listener = Listener {
+                shared: self.shared.clone(),
+                places: self.places.clone(),
+                tokens: tokens.clone(),
+                retry: self.retry,
+            };
+            let settings = self.settings.clone();
+            let tls = self.identity.context().map_err(|e| Error::internal(e.to_string()))?;
+            let quic = settings.server(tls).map_err(|e| Error::internal(e.to_string()))?;
+            let h3 = settings.h3(true).map_err(|e| Error::internal(e.to_string()))?;
+            let (workers, tokens) = (mailboxes.clone(), tokens.clone());
+            let limits = settings.limits;
+            running.push(spawn(&format!("worker-{index}"), move || {
+                let socket = Socket::Udp(Udp::new(socket)?);
+                let index = index as u8;
+                let listener = Some(listener);
+                Ok(Worker::new(Parts { index, socket, quic, h3, limits, workers, tokens, listener }))
+            })?);
+        }
+        shutdown.await;
+        info!(connections = self.places.total(), "stopping");
+        for mailbox in mailboxes.iter() {
+            mailbox.push(Message::Drain(self.settings.limits.drain));
+        }
+        for worker in running {
+            // A worker that panicked has ended, too.
+            let _ = worker.await;
+        }
+        self.shared.router.stop().await;
+        Ok(())
+    }
+}
+
+/// Runs a worker on a thread and a runtime of its own. The receiver completes when it has ended.
+pub(crate) fn spawn(
+    name: &str,
+    make: impl FnOnce() -> io::Result<Worker> + Send + 'static,
+) -> Result<oneshot::Receiver<()>, Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ended, receiver) = oneshot::channel();
+    thread::Builder::new().name(name.into()).spawn(move || {
+        runtime.block_on(async {
+            match make() {
+                Ok(worker) => worker.run().await,
+                Err(error) => warn!(%error, "worker cannot start"),
+            }
+        });
+        // Endpoints may have look-ups under way on blocking threads: nobody waits for them.
+        runtime.shutdown_background();
+        let _ = ended.send(());
+    })?;
+    Ok(receiver)
+}
+
+fn identity(config: &ServerConfig) -> Result<Identity, StartError> {
+    let (cert, key) = (&config.cert_file, &config.key_file);
+    let must_be_made = config.self_signed && !cert.exists() && !key.exists();
+    if must_be_made {
+        make_self_signed(cert, key)?;
+    }
+    config.check_files()?;
+    let identity = Identity::load(cert, key)?;
+    if config.self_signed {
+        let pin = hex(&identity.fingerprint);
+        if must_be_made {
+            warn!(file = %cert.display(), "made a self-signed certificate");
+        }
+        warn!("the certificate is self-signed; clients trust it with: psq-client --pin {pin}");
+    }
+    Ok(identity)
+}
+
+fn workers(configured: Option<NonZeroUsize>) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    configured.map_or_else(cores, NonZeroUsize::get).min(MAX_WORKERS)
+}
+
+fn bind_all(address: SocketAddr, count: usize) -> Result<Vec<UdpSocket>, StartError> {
+    let fail = |error| StartError::Bind(address, error);
+    // Bound once without sharing: a second server on the same address is an error, not a partner.
+    drop(Udp::bind(address, false).map_err(fail)?);
+    let first = Udp::bind(address, count > 1).map_err(fail)?;
+    let local = first.local_addr().map_err(fail)?;
+    let mut sockets = vec![first];
+    for _ in 1..count {
+        sockets.push(Udp::bind(local, true).map_err(fail)?);
+    }
+    Ok(sockets)
+}
+
+fn quic_error(error: quiche::Error) -> StartError {
+    StartError::Quic(error.to_string())
+}

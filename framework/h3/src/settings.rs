@@ -1,0 +1,144 @@
+//! Every QUIC and HTTP/3 number, each with its reason.
+
+use std::time::Duration;
+
+use pasque::config::{CongestionControl, Limits};
+use quiche::h3;
+
+use crate::tls::TlsContext;
+
+/// Bytes of our connection IDs: one names the worker, seven are random.
+pub(crate) const CID_LEN: usize = 8;
+
+/// Connection IDs that each side may hold of the other: one in use and spares, so that a peer whose
+/// address changes can take a fresh one (RFC 9000 §9.5).
+const ACTIVE_CIDS: u64 = 4;
+
+/// Datagrams that quiche keeps on receipt: everything that one turn reads, which is drained before
+/// the turn ends. When it is full the oldest goes.
+const DATAGRAM_RECV_QUEUE: usize = 4096;
+
+/// Datagrams that quiche keeps for sending.
+pub(crate) const DATAGRAM_SEND_QUEUE: usize = 1024;
+
+/// Flows are not asked for more while this many datagrams wait: enough to fill a few GSO sends,
+/// short enough that overload stays in the kernel's queue, where senders notice it.
+pub(crate) const DATAGRAM_WATERMARK: usize = 128;
+
+/// The largest UDP payload that is tried: Ethernet's 1500 bytes less the IPv6 and UDP headers.
+/// Packets start at 1200 bytes and path MTU discovery finds what fits (RFC 9000 §14).
+pub(crate) const MAX_UDP_PAYLOAD: usize = 1452;
+
+/// Content that a peer may send before it is read, per stream, in bytes.
+const STREAM_WINDOW: u64 = 256 << 10;
+
+/// Content that a peer may send before it is read, on all streams, in bytes.
+const CONNECTION_WINDOW: u64 = 4 << 20;
+
+/// A client that reads a file wants a window of bandwidth × delay: 100 Mbit/s at 300 ms.
+const CLIENT_STREAM_WINDOW: u64 = 4 << 20;
+const CLIENT_CONNECTION_WINDOW: u64 = 8 << 20;
+
+/// Unidirectional streams of the peer: control, two for QPACK, and room for reserved types
+/// (RFC 9114 §6.2 asks for three at least).
+const UNI_STREAMS: u64 = 8;
+
+/// What a client sends to keep its connection alive, after this time without a packet.
+pub(crate) const KEEPALIVE: Duration = Duration::from_millis(2500);
+
+/// A client gives up on a server that was asked to answer and has been silent for so long: three
+/// keepalives were lost, and a user still learns of it within ten seconds.
+pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(8);
+
+/// What differs between connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    pub(crate) congestion_control: CongestionControl,
+}
+
+impl Settings {
+    /// The transport settings of a server, for all its connections.
+    pub(crate) fn server(&self, tls: TlsContext) -> quiche::Result<quiche::Config> {
+        let mut config = self.common(tls)?;
+        config.set_initial_max_data(CONNECTION_WINDOW);
+        config.set_initial_max_stream_data_bidi_remote(STREAM_WINDOW);
+        config.set_initial_max_stream_data_uni(STREAM_WINDOW);
+        config.set_initial_max_streams_bidi(self.limits.requests_per_connection as u64);
+        config.set_max_connection_window(CONNECTION_WINDOW);
+        config.set_max_stream_window(STREAM_WINDOW);
+        Ok(config)
+    }
+
+    /// The transport settings of a client. `verify` leaves the certificate to TLS.
+    pub(crate) fn client(&self, tls: TlsContext, verify: bool) -> quiche::Result<quiche::Config> {
+        let mut config = self.common(tls)?;
+        config.verify_peer(verify);
+        config.set_initial_max_data(CLIENT_CONNECTION_WINDOW);
+        config.set_initial_max_stream_data_bidi_local(CLIENT_STREAM_WINDOW);
+        config.set_initial_max_stream_data_uni(STREAM_WINDOW);
+        config.set_max_connection_window(CLIENT_CONNECTION_WINDOW);
+        config.set_max_stream_window(CLIENT_STREAM_WINDOW);
+        Ok(config)
+    }
+
+    fn common(&self, tls: TlsContext) -> quiche::Result<quiche::Config> {
+        let mut config =
+            quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, tls.0)?;
+        config.set_application_protos(h3::APPLICATION_PROTOCOL)?;
+        config.set_max_idle_timeout(self.limits.idle_timeout.as_millis() as u64);
+        config.set_initial_max_streams_uni(UNI_STREAMS);
+        config.set_active_connection_id_limit(ACTIVE_CIDS);
+        // Address changes of a peer are followed (RFC 9000 §9).
+        config.set_disable_active_migration(false);
+        config.set_max_recv_udp_payload_size(65_527);
+        config.set_max_send_udp_payload_size(MAX_UDP_PAYLOAD);
+        config.discover_pmtu(true);
+        config.enable_dgram(true, DATAGRAM_RECV_QUEUE, DATAGRAM_SEND_QUEUE);
+        config.set_cc_algorithm(match self.congestion_control {
+            CongestionControl::Cubic => quiche::CongestionControlAlgorithm::CUBIC,
+            CongestionControl::Reno => quiche::CongestionControlAlgorithm::Reno,
+            CongestionControl::Bbr2 => quiche::CongestionControlAlgorithm::Bbr2Gcongestion,
+        });
+        // Only BBR2 computes release times; with the others pacing is a promise nobody keeps.
+        config.enable_pacing(false);
+        config.enable_hystart(true);
+        config.grease(true);
+        if keylog_wanted() {
+            config.log_keys();
+        }
+        Ok(config)
+    }
+
+    /// The HTTP/3 settings of either side. `SETTINGS_H3_DATAGRAM` follows from the transport.
+    pub(crate) fn h3(&self, server: bool) -> h3::Result<h3::Config> {
+        let mut config = h3::Config::new()?;
+        config.set_max_field_section_size(self.limits.header_section_bytes as u64);
+        // The static table only: nothing that a peer sends is remembered.
+        config.set_qpack_max_table_capacity(0);
+        config.set_qpack_blocked_streams(0);
+        // Only a server announces extended CONNECT (RFC 9220 §3).
+        config.enable_extended_connect(server);
+        Ok(config)
+    }
+}
+
+/// Whether TLS secrets are to be written, as `SSLKEYLOGFILE` asks for.
+pub(crate) fn keylog_wanted() -> bool {
+    std::env::var_os("SSLKEYLOGFILE").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const _: () = assert!(DATAGRAM_WATERMARK < DATAGRAM_SEND_QUEUE);
+    const _: () = assert!(KEEPALIVE.as_millis() * 3 < DEAD_AFTER.as_millis());
+
+    #[test]
+    fn h3_28_early_data_is_never_enabled() {
+        let code = include_str!("settings.rs");
+        let call = ["enable_early", "_data("].concat();
+        assert!(!code.contains(&call), "a replayed CONNECT would open a tunnel");
+    }
+}

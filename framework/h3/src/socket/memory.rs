@@ -1,0 +1,186 @@
+//! A network in memory: latency, loss and an MTU between sockets that are not there.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use quiche::{RecvInfo, SendInfo};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::Notify;
+
+use super::{RECV_SLOTS, Received, Run, Sent};
+
+/// Packets that wait at a receiver; more are dropped, as by a socket.
+const QUEUE_LEN: usize = 4096;
+
+/// What the network does to every packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    /// Time from sender to receiver.
+    pub latency: Duration,
+    /// Share of packets that vanish, 0 to 1.
+    pub loss: f64,
+    /// Share of packets that arrive twice, 0 to 1.
+    pub duplicate: f64,
+    /// The largest UDP payload that passes, in bytes.
+    pub mtu: usize,
+    /// Seed of the random choices.
+    pub seed: u64,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self { latency: Duration::ZERO, loss: 0.0, duplicate: 0.0, mtu: 1452, seed: 1 }
+    }
+}
+
+/// Sockets by address, and what lies between them.
+#[derive(Clone, Debug)]
+pub struct Network(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    conditions: Conditions,
+    random: StdRng,
+    inboxes: HashMap<SocketAddr, Arc<Inbox>>,
+    next_port: u16,
+    /// Addresses that a sender's packets seem to come from, as behind a NAT.
+    rebound: HashMap<SocketAddr, SocketAddr>,
+}
+
+impl Network {
+    /// A network under `conditions`.
+    pub fn new(conditions: Conditions) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            conditions,
+            random: StdRng::seed_from_u64(conditions.seed),
+            inboxes: HashMap::new(),
+            next_port: 10_000,
+            rebound: HashMap::new(),
+        })))
+    }
+
+    /// Changes the conditions for packets sent from now on.
+    pub fn set_conditions(&self, conditions: Conditions) {
+        self.lock().conditions = conditions;
+    }
+
+    /// Lets everything that `socket` sends come from a new port, and answers to it arrive, as when
+    /// a NAT forgets its mapping. Returns the new address.
+    pub fn rebind(&self, socket: SocketAddr) -> SocketAddr {
+        let mut state = self.lock();
+        state.next_port += 1;
+        let outside = SocketAddr::new(socket.ip(), state.next_port);
+        if let Some(old) = state.rebound.insert(socket, outside) {
+            state.inboxes.remove(&old);
+        }
+        if let Some(inbox) = state.inboxes.get(&socket).cloned() {
+            state.inboxes.insert(outside, inbox);
+        }
+        outside
+    }
+
+    /// A new socket.
+    pub(crate) fn socket(&self) -> Memory {
+        let mut state = self.lock();
+        state.next_port += 1;
+        let local = SocketAddr::from(([127, 0, 0, 1], state.next_port));
+        let inbox = Arc::<Inbox>::default();
+        state.inboxes.insert(local, inbox.clone());
+        Memory { local, inbox, network: self.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, packet: &[u8]) {
+        let Conditions { latency, loss, duplicate, mtu, .. } = self.conditions;
+        let from = self.rebound.get(&from).copied().unwrap_or(from);
+        if packet.len() > mtu || (loss > 0.0 && self.random.random_bool(loss)) {
+            return;
+        }
+        let copies = 1 + usize::from(duplicate > 0.0 && self.random.random_bool(duplicate));
+        let Some(inbox) = self.inboxes.get(&to) else { return };
+        let mut queue = inbox.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..copies {
+            if queue.len() < QUEUE_LEN {
+                queue.push_back((Instant::now() + latency, from, packet.to_vec()));
+            }
+        }
+        inbox.arrived.notify_one();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    queue: Mutex<VecDeque<(Instant, SocketAddr, Vec<u8>)>>,
+    arrived: Notify,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Instant, SocketAddr, Vec<u8>)>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One socket on a [`Network`].
+#[derive(Debug)]
+pub(crate) struct Memory {
+    local: SocketAddr,
+    inbox: Arc<Inbox>,
+    network: Network,
+}
+
+impl Memory {
+    pub(super) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    pub(super) fn try_recv(&mut self, into: &mut Received) -> io::Result<()> {
+        let now = Instant::now();
+        let mut queue = self.inbox.lock();
+        for buffer in into.buffers.iter_mut().take(RECV_SLOTS) {
+            if queue.front().is_none_or(|(due, ..)| *due > now) {
+                break;
+            }
+            let Some((_, from, packet)) = queue.pop_front() else { break };
+            buffer[..packet.len()].copy_from_slice(&packet);
+            let info = RecvInfo { from, to: self.local };
+            into.runs.push(Run { info, len: packet.len(), stride: packet.len().max(1) });
+        }
+        if into.runs.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    }
+
+    pub(super) fn try_send(&mut self, packets: &[u8], segment: usize, info: &SendInfo) -> Sent {
+        let mut state = self.network.lock();
+        for packet in packets.chunks(segment) {
+            state.deliver(self.local, info.to, packet);
+        }
+        Sent::All
+    }
+
+    pub(super) async fn readable(&self) {
+        loop {
+            let due = self.inbox.lock().front().map(|(due, ..)| *due);
+            match due {
+                None => self.inbox.arrived.notified().await,
+                Some(due) if due <= Instant::now() => return,
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+            }
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let mut state = self.network.lock();
+        let inbox = &self.inbox;
+        state.inboxes.retain(|_, other| !Arc::ptr_eq(other, inbox));
+    }
+}

@@ -1,0 +1,195 @@
+//! Servers and clients that speak real QUIC over a network in memory (feature `testing`).
+//!
+//! The API is that of `pasque::testing`, so a plugin's test can move from one to the other; the
+//! network between has latency, loss and an MTU.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pasque::config::{EndpointConfig, Limits, Retry};
+use pasque::connection::{ClientError, Connection};
+use pasque::testing::TestTunnel;
+use pasque::{Mount, Request, Response, Router, StartContext, endpoint_types};
+
+use crate::client::{ClientConfig, Dialer, Handle, finish};
+use crate::connection::Shared;
+use crate::listener::{Listener, Places};
+use crate::mailbox::{Mailbox, Message};
+use crate::settings::Settings;
+use crate::socket::Socket;
+pub use crate::socket::memory::{Conditions, Network};
+use crate::tls::{Identity, Trust, make_self_signed};
+use crate::token::TokenKey;
+use crate::worker::{Parts, Worker};
+
+/// Endpoints served over QUIC in memory.
+pub struct TestServer {
+    network: Network,
+    address: SocketAddr,
+    mailbox: Arc<Mailbox>,
+    shared: Arc<Shared>,
+    places: Arc<Places>,
+}
+
+impl TestServer {
+    /// Serves the example that the type `tag` was registered with.
+    ///
+    /// # Panics
+    /// When no such type is linked, or its example does not start.
+    pub async fn example(tag: &str) -> Self {
+        let types = endpoint_types().expect("type tags are unique");
+        let kind = types.iter().find(|kind| kind.tag == tag).expect("the type is linked");
+        Self::from_json(kind.example).await
+    }
+
+    /// Serves one endpoint from the JSON object that a configuration would hold.
+    ///
+    /// # Panics
+    /// With the configuration's error message, or the endpoint's.
+    pub async fn from_json(json: &str) -> Self {
+        Self::start(&[json], Conditions::default(), Limits::default()).await
+    }
+
+    /// Serves several endpoints over a network under `conditions`.
+    ///
+    /// # Panics
+    /// With the error message of whatever does not start.
+    pub async fn start(endpoints: &[&str], conditions: Conditions, limits: Limits) -> Self {
+        let mounts: Vec<Mount> = endpoints
+            .iter()
+            .map(|json| EndpointConfig::parse(json).unwrap_or_else(|error| panic!("{error}")))
+            .map(EndpointConfig::into_mount)
+            .collect();
+        let mut router = Router::new(mounts, "pasque").unwrap_or_else(|error| panic!("{error}"));
+        let cx = StartContext::new(Path::new("."));
+        router.start(&cx).await.unwrap_or_else(|error| panic!("{error}"));
+
+        let folder = tempfile_folder();
+        let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        make_self_signed(&cert, &key).expect("a certificate");
+        let identity = Identity::load(&cert, &key).expect("a good certificate");
+        let settings = Settings { limits: limits.clone(), congestion_control: Default::default() };
+        let quic = settings.server(identity.context().expect("TLS")).expect("QUIC settings");
+        // Loaded above; nobody needs the files any more.
+        let _ = std::fs::remove_dir_all(&folder);
+
+        let network = Network::new(conditions);
+        let socket = network.socket();
+        let socket = Socket::Memory(socket);
+        let address = socket.local_addr();
+        let mailbox = Arc::<Mailbox>::default();
+        let shared = Arc::new(Shared { router, counters: Default::default() });
+        let places = Places::new(&limits);
+        let tokens = TokenKey::random();
+        let worker = Worker::new(Parts {
+            index: 0,
+            socket,
+            quic,
+            h3: settings.h3(true).expect("HTTP/3 settings"),
+            limits,
+            workers: Arc::new([mailbox.clone()]),
+            tokens: tokens.clone(),
+            listener: Some(Listener {
+                shared: shared.clone(),
+                places: places.clone(),
+                tokens,
+                retry: Retry::Always,
+            }),
+        });
+        tokio::spawn(worker.run());
+        Self { network, address, mailbox, shared, places }
+    }
+
+    /// A new client's connection.
+    pub async fn connection(&self) -> Result<Connection, ClientError> {
+        Ok(self.connect_from().await?.0)
+    }
+
+    /// A new client's connection and its address on the network.
+    pub async fn connect_from(&self) -> Result<(Connection, SocketAddr), ClientError> {
+        let config = ClientConfig { trust: Trust::AcceptAny, ..ClientConfig::default() };
+        let (dialer, connected) = Dialer::new("localhost", 443, &config)?;
+        let socket = Socket::Memory(self.network.socket());
+        let local = socket.local_addr();
+        let (mailbox, closed) = (dialer.mailbox.clone(), dialer.closed.clone());
+        let worker = dialer.start(socket, self.address)?;
+        tokio::spawn(worker.run());
+        let handle = Handle { mailbox, closed, response_timeout: config.response_timeout };
+        Ok((finish(handle, connected).await?, local))
+    }
+
+    /// Sends an ordinary request on a connection of its own.
+    pub async fn request(&self, request: Request) -> Result<Response, ClientError> {
+        let connection = self.connection().await?;
+        let response = connection.request(request).await?;
+        // The body still streams: the connection lives as long as its reader.
+        Ok(keep_alive(response, connection))
+    }
+
+    /// Opens a tunnel on a connection of its own.
+    pub async fn connect(&self, protocol: &str, path: &str) -> Result<Client, ClientError> {
+        let connection = self.connection().await?;
+        let tunnel = TestTunnel::open(&connection, Request::tunnel(protocol, path)).await?;
+        Ok(Client { tunnel, connection })
+    }
+
+    /// The network, to change its conditions.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.places.total()
+    }
+
+    /// Tunnels open now.
+    pub fn tunnels(&self) -> usize {
+        self.shared.counters.tunnels_open.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Starts an orderly stop, as a signal would.
+    pub fn drain(&self, time: Duration) {
+        self.mailbox.push(Message::Drain(time));
+    }
+}
+
+/// A tunnel together with the connection that it needs.
+#[derive(Debug)]
+pub struct Client {
+    /// The tunnel.
+    pub tunnel: TestTunnel,
+    /// The connection below it.
+    pub connection: Connection,
+}
+
+impl std::ops::Deref for Client {
+    type Target = TestTunnel;
+
+    fn deref(&self) -> &TestTunnel {
+        &self.tunnel
+    }
+}
+
+impl std::ops::DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut TestTunnel {
+        &mut self.tunnel
+    }
+}
+
+fn keep_alive(mut response: Response, connection: Connection) -> Response {
+    let body = std::mem::take(&mut response.body);
+    response.body = pasque::Body::stream(futures_util::stream::unfold(
+        (body, connection),
+        |(mut body, connection)| async move { Some((body.next().await?, (body, connection))) },
+    ));
+    response
+}
+
+fn tempfile_folder() -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("pasque-{:016x}", rand::random::<u64>()));
+    std::fs::create_dir(&folder).expect("a temporary folder");
+    folder
+}

@@ -1,0 +1,608 @@
+//! A worker: one thread, one socket, and the connections on it. [`Worker::run`] is the loop; it
+//! sleeps only when a turn did nothing.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pasque::config::Limits;
+use quiche::{RecvInfo, SendInfo, h3};
+use slab::Slab;
+use tracing::{debug, error, trace};
+
+use crate::cid::{Cid, Form, form};
+use crate::connection::{Buffers, Command, Connection, Role, TurnCx};
+use crate::listener::{Listener, Verdict};
+use crate::mailbox::{ConnectionKey, Mailbox, Message};
+use crate::settings::MAX_UDP_PAYLOAD;
+use crate::socket::{Received, Sent, Socket};
+use crate::token::TokenKey;
+
+/// Reads of the socket per turn. Two of eight full buffers are a thousand packets: more would keep
+/// what has come waiting, fewer would cost acknowledgements.
+const READS_PER_TURN: usize = 2;
+
+/// Packets that one connection sends per turn, before the next one has its turn.
+const SENDS_PER_TURN: usize = 256;
+
+/// What one send takes at most, in bytes: the limit of `UDP_SEGMENT`.
+const SEND_BUFFER: usize = 65_000;
+
+/// Messages from other workers that wait; packets beyond it are dropped, as by a full socket.
+const FOREIGN_PACKETS: usize = 64;
+
+/// The transport error for a client that has no place (RFC 9000 §20.1).
+const CONNECTION_REFUSED: u64 = 0x02;
+
+/// How long the closing of a connection is allowed to take once nothing else is to be done.
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
+
+/// One thread's share of the server, or a client.
+pub(crate) struct Worker {
+    index: u8,
+    socket: Socket,
+    received: Received,
+    quic: quiche::Config,
+    h3: h3::Config,
+    limits: Limits,
+    connections: Slab<Connection>,
+    routes: HashMap<Cid, usize>,
+    mailbox: Arc<Mailbox>,
+    /// The mailboxes of all workers, by index.
+    workers: Arc<[Arc<Mailbox>]>,
+    messages: Vec<Message>,
+    /// Connections that want their turn.
+    queue: Vec<usize>,
+    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// A send that the kernel had no room for.
+    blocked: Option<Blocked>,
+    out: Vec<u8>,
+    scratch: Vec<u8>,
+    listener: Option<Listener>,
+    tokens: TokenKey,
+    next_serial: u64,
+    drain_until: Option<Instant>,
+    is_closing: bool,
+}
+
+struct Blocked {
+    packets: Vec<u8>,
+    segment: usize,
+    info: SendInfo,
+}
+
+/// What a worker is made of.
+pub(crate) struct Parts {
+    pub(crate) index: u8,
+    pub(crate) socket: Socket,
+    pub(crate) quic: quiche::Config,
+    pub(crate) h3: h3::Config,
+    pub(crate) limits: Limits,
+    pub(crate) workers: Arc<[Arc<Mailbox>]>,
+    pub(crate) tokens: TokenKey,
+    pub(crate) listener: Option<Listener>,
+}
+
+impl Worker {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let mailbox = parts.workers[usize::from(parts.index)].clone();
+        Self {
+            index: parts.index,
+            socket: parts.socket,
+            received: Received::default(),
+            quic: parts.quic,
+            h3: parts.h3,
+            limits: parts.limits,
+            connections: Slab::new(),
+            routes: HashMap::new(),
+            mailbox,
+            workers: parts.workers,
+            messages: Vec::new(),
+            queue: Vec::new(),
+            timers: BinaryHeap::new(),
+            blocked: None,
+            out: vec![0; SEND_BUFFER],
+            scratch: vec![0; 64 << 10],
+            listener: parts.listener,
+            tokens: parts.tokens,
+            next_serial: 0,
+            drain_until: None,
+            is_closing: false,
+        }
+    }
+
+    /// Runs until it was told to drain and every connection is gone; a client, until its connection
+    /// is.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let is_busy = self.turn();
+            if self.is_done() {
+                return;
+            }
+            if is_busy {
+                // Lets the runtime look at other sockets and run the endpoints' tasks.
+                tokio::task::yield_now().await;
+            } else {
+                self.sleep().await;
+            }
+        }
+    }
+
+    /// Starts a connection to `peer`.
+    pub(crate) fn connect(
+        &mut self,
+        server_name: Option<&str>,
+        peer: std::net::SocketAddr,
+        role: Role,
+    ) -> quiche::Result<()> {
+        let cid = Cid::random(self.index);
+        let local = self.socket.local_addr();
+        let quic = quiche::connect_with_buffer_factory::<Buffers>(
+            server_name,
+            &cid.to_quiche(),
+            local,
+            peer,
+            &mut self.quic,
+        )?;
+        self.insert(cid, quic, role, Instant::now());
+        Ok(())
+    }
+
+    fn insert(&mut self, cid: Cid, quic: quiche::Connection<Buffers>, role: Role, now: Instant) -> usize {
+        let entry = self.connections.vacant_entry();
+        let slot = entry.key();
+        self.next_serial += 1;
+        let key = ConnectionKey { slot, serial: self.next_serial };
+        let mut connection = Connection::new(key, quic, role, &self.limits, now);
+        crate::diagnostics::attach(&mut connection.http.quic);
+        entry.insert(connection);
+        self.routes.insert(cid, slot);
+        self.enqueue(slot);
+        slot
+    }
+
+    fn enqueue(&mut self, slot: usize) {
+        if let Some(connection) = self.connections.get_mut(slot)
+            && !std::mem::replace(&mut connection.is_queued, true)
+        {
+            self.queue.push(slot);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.connections.is_empty() && (self.listener.is_none() || self.drain_until.is_some())
+    }
+
+    /// One pass: everything that has come, then everything that wants to go. Returns whether there
+    /// may be more at once.
+    fn turn(&mut self) -> bool {
+        let now = Instant::now();
+        self.retry_blocked();
+        let mut is_busy = self.read_messages(now);
+        is_busy |= self.read_socket(now);
+        self.expire(now);
+        self.drain(now);
+        // Connections that want another turn queue up behind the others.
+        for slot in std::mem::take(&mut self.queue) {
+            is_busy |= self.look_after(slot, now);
+        }
+        is_busy && self.blocked.is_none()
+    }
+
+    async fn sleep(&mut self) {
+        let due = self.timers.peek().map(|Reverse((due, _))| *due);
+        let due = [due, self.drain_until].into_iter().flatten().min();
+        let (socket, mailbox) = (&self.socket, &self.mailbox);
+        let is_blocked = self.blocked.is_some();
+        let timer = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let writable = async {
+            match is_blocked {
+                true => socket.writable().await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = socket.readable() => {}
+            () = mailbox.arrived() => {}
+            () = writable => {}
+            () = timer => {}
+        }
+    }
+
+    fn read_messages(&mut self, now: Instant) -> bool {
+        let mut messages = std::mem::take(&mut self.messages);
+        self.mailbox.take(&mut messages);
+        let any = !messages.is_empty();
+        for message in messages.drain(..) {
+            match message {
+                Message::Wake(key, stream) => {
+                    if let Some(connection) = self.find(key) {
+                        connection.wake(stream);
+                        self.enqueue(key.slot);
+                    }
+                }
+                Message::Respond(key, stream, response) => {
+                    if let Some(connection) = self.find(key) {
+                        connection.respond(stream, *response);
+                        self.enqueue(key.slot);
+                    }
+                }
+                Message::Command(command) => self.command(command, now),
+                Message::Packets(info, mut bytes, stride) => {
+                    self.on_run(info, &mut bytes, stride, now, true);
+                }
+                Message::Drain(time) => self.drain_until = Some(now + time),
+            }
+        }
+        self.messages = messages;
+        any
+    }
+
+    /// A client's worker has one connection.
+    fn command(&mut self, command: Command, now: Instant) {
+        let Some((slot, connection)) = self.connections.iter_mut().next() else { return };
+        connection.command(command, now);
+        self.enqueue(slot);
+    }
+
+    fn find(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        self.connections.get_mut(key.slot).filter(|connection| connection.key == key)
+    }
+
+    fn read_socket(&mut self, now: Instant) -> bool {
+        for _ in 0..READS_PER_TURN {
+            match self.socket.try_recv(&mut self.received) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) => {
+                    // An error of an earlier send, reported late: nothing was received.
+                    trace!(%error, "receive");
+                    return true;
+                }
+            }
+            let mut received = std::mem::take(&mut self.received);
+            received.for_each_run(|info, bytes, stride| {
+                self.on_run(info, bytes, stride, now, false);
+            });
+            self.received = received;
+        }
+        true
+    }
+
+    /// Packets of one sender, each `stride` bytes long but the last, which may be shorter.
+    fn on_run(
+        &mut self,
+        info: RecvInfo,
+        bytes: &mut [u8],
+        stride: usize,
+        now: Instant,
+        is_foreign: bool,
+    ) {
+        let mut last: Option<(Cid, usize)> = None;
+        let mut at = 0;
+        while at < bytes.len() {
+            let end = (at + stride).min(bytes.len());
+            let slot = match form(&bytes[at..end]) {
+                None => None,
+                Some(Form::Short(cid)) => match last {
+                    Some((known, slot)) if known == cid => Some(slot),
+                    _ => match self.routes.get(&cid) {
+                        Some(&slot) => {
+                            last = Some((cid, slot));
+                            Some(slot)
+                        }
+                        None if !is_foreign && self.hand_over(cid, info, &bytes[at..], stride) => {
+                            // The rest of the run comes from the same sender.
+                            return;
+                        }
+                        None => None,
+                    },
+                },
+                Some(Form::Long) => self.on_long(info, &mut bytes[at..end], now, is_foreign),
+            };
+            if let Some(slot) = slot {
+                self.receive(slot, info, &mut bytes[at..end], now);
+            }
+            at = end;
+        }
+    }
+
+    fn receive(&mut self, slot: usize, info: RecvInfo, packet: &mut [u8], now: Instant) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        match catch_unwind(AssertUnwindSafe(|| connection.http.quic.recv(packet, info))) {
+            Ok(Ok(_)) => connection.last_received = now,
+            // The connection closes itself where the error is the peer's; others are not touched.
+            Ok(Err(error)) => debug!(%error, "packet refused"),
+            Err(_panic) => {
+                error!("a packet made its connection panic, which is dropped");
+                return self.forget(slot);
+            }
+        }
+        self.enqueue(slot);
+    }
+
+    /// Sends packets of a connection on another worker there. Returns whether there is one.
+    fn hand_over(&self, cid: Cid, info: RecvInfo, bytes: &[u8], stride: usize) -> bool {
+        let Some(worker) = cid.worker().filter(|&worker| worker != self.index) else {
+            return false;
+        };
+        let Some(mailbox) = self.workers.get(usize::from(worker)) else { return false };
+        mailbox.push_below(FOREIGN_PACKETS, Message::Packets(info, bytes.to_vec(), stride));
+        true
+    }
+
+    /// A packet of a handshake, or no QUIC at all.
+    fn on_long(
+        &mut self,
+        info: RecvInfo,
+        packet: &mut [u8],
+        now: Instant,
+        is_foreign: bool,
+    ) -> Option<usize> {
+        let len = packet.len();
+        let header = quiche::Header::from_slice(packet, crate::settings::CID_LEN).ok()?;
+        let cid = Cid::copy_from(&header.dcid);
+        if let Some(&slot) = self.routes.get(&cid) {
+            return Some(slot);
+        }
+        if header.ty != quiche::Type::Initial && header.ty != quiche::Type::VersionNegotiation {
+            if !is_foreign {
+                self.hand_over(cid, info, packet, len);
+            }
+            return None;
+        }
+        let is_stopping = self.drain_until.is_some();
+        let listener = self.listener.as_mut().filter(|_| !is_stopping)?;
+        let verdict = listener.judge(&header, info, len, now, self.index, &mut self.out);
+        match verdict {
+            Verdict::Drop => None,
+            Verdict::Reply(len) => {
+                let info = SendInfo { from: info.to, to: info.from, at: now };
+                self.socket.try_send(&self.out[..len], len, &info);
+                None
+            }
+            Verdict::Accept { cid, original, place } => {
+                let accepted = match &original {
+                    Some(original) => quiche::accept_with_retry::<Buffers>(
+                        &cid.to_quiche(),
+                        quiche::RetryConnectionIds {
+                            original_destination_cid: &original.to_quiche(),
+                            retry_source_cid: &header.dcid,
+                        },
+                        info.to,
+                        info.from,
+                        &mut self.quic,
+                    ),
+                    None => quiche::accept_with_buf_factory::<Buffers>(
+                        &cid.to_quiche(),
+                        None,
+                        info.to,
+                        info.from,
+                        &mut self.quic,
+                    ),
+                };
+                let first = Cid::copy_from(&header.dcid);
+                let quic = accepted.ok()?;
+                let Some(place) = place else {
+                    self.refuse(quic, packet, info);
+                    return None;
+                };
+                let role = Role::Server(listener.server_side(place));
+                let slot = self.insert(cid, quic, role, now);
+                // Until it knows ours, the client sends to the ID that it chose.
+                self.routes.insert(first, slot);
+                Some(slot)
+            }
+        }
+    }
+
+    /// Tells a client that there is no place for it, and keeps nothing.
+    fn refuse(
+        &mut self,
+        mut quic: quiche::Connection<Buffers>,
+        packet: &mut [u8],
+        info: RecvInfo,
+    ) {
+        let received = quic.recv(packet, info);
+        let closed = quic.close(false, CONNECTION_REFUSED, b"too many connections");
+        if received.is_ok()
+            && closed.is_ok()
+            && let Ok((len, info)) = quic.send(&mut self.out)
+        {
+            self.socket.try_send(&self.out[..len], len, &info);
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(&Reverse((due, slot))) = self.timers.peek() {
+            if due > now {
+                return;
+            }
+            self.timers.pop();
+            if let Some(connection) = self.connections.get_mut(slot)
+                && connection.scheduled == Some(due)
+            {
+                connection.scheduled = None;
+                self.enqueue(slot);
+            }
+        }
+    }
+
+    fn drain(&mut self, now: Instant) {
+        let Some(until) = self.drain_until else { return };
+        let is_over = now >= until;
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            if connection.drain() || is_over {
+                connection.close();
+            }
+            self.enqueue(slot);
+        }
+        if is_over && !std::mem::replace(&mut self.is_closing, true) {
+            // The frames that close the connections are on their way; their echo need not be.
+            self.drain_until = Some(now + CLOSE_GRACE);
+        } else if is_over {
+            self.connections.clear();
+        }
+    }
+
+    /// One connection's part of the turn. Returns whether it wants another at once.
+    fn look_after(&mut self, slot: usize, now: Instant) -> bool {
+        let Some(connection) = self.connections.get_mut(slot) else { return false };
+        connection.is_queued = false;
+        let mut cx = TurnCx {
+            now,
+            mailbox: &self.mailbox,
+            limits: &self.limits,
+            h3: &self.h3,
+            scratch: &mut self.scratch,
+        };
+        // What has gone wrong inside one connection stays there.
+        let turned = catch_unwind(AssertUnwindSafe(|| connection.turn(&mut cx)));
+        let Ok(mut wants_more) = turned else {
+            error!("a connection panicked and is dropped");
+            self.forget(slot);
+            return false;
+        };
+        self.update_routes(slot);
+        wants_more |= self.send(slot);
+        let Some(connection) = self.connections.get_mut(slot) else { return false };
+        if connection.http.quic.is_closed() || self.is_abandoned(slot) {
+            self.forget(slot);
+            return false;
+        }
+        self.schedule(slot);
+        if wants_more {
+            self.enqueue(slot);
+        }
+        wants_more
+    }
+
+    /// Whether a connection is closed on both sides while everything else is over, too.
+    fn is_abandoned(&self, slot: usize) -> bool {
+        let is_stopping = self.drain_until.is_some() || self.listener.is_none();
+        let closing = self.connections.get(slot).is_some_and(|connection| {
+            let quic = &connection.http.quic;
+            quic.is_draining() || (quic.local_error().is_some() && !quic.is_established())
+        });
+        is_stopping && closing
+    }
+
+    fn schedule(&mut self, slot: usize) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(due) = connection.deadline(&self.limits) else { return };
+        // An earlier entry comes first anyway, and makes a later one when it is looked at.
+        if connection.scheduled.is_none_or(|scheduled| due < scheduled) {
+            connection.scheduled = Some(due);
+            self.timers.push(Reverse((due, slot)));
+        }
+    }
+
+    fn forget(&mut self, slot: usize) {
+        self.connections.remove(slot);
+        self.routes.retain(|_, &mut other| other != slot);
+    }
+
+    /// Gives the peer fresh connection IDs, and forgets those that it has retired.
+    fn update_routes(&mut self, slot: usize) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let quic = &mut connection.http.quic;
+        while let Some(retired) = quic.retired_scid_next() {
+            self.routes.remove(&Cid::copy_from(&retired));
+        }
+        while quic.path_event_next().is_some() {}
+        if !quic.is_established() || quic.is_draining() {
+            return;
+        }
+        while quic.scids_left() > 0 {
+            let cid = Cid::random(self.index);
+            let token = self.tokens.reset_token(cid.as_bytes());
+            if quic.new_scid(&cid.to_quiche(), token, false).is_err() {
+                return;
+            }
+            self.routes.insert(cid, slot);
+        }
+    }
+
+    /// Sends what a connection has to send. Returns whether it has more.
+    fn send(&mut self, slot: usize) -> bool {
+        let Some(connection) = self.connections.get_mut(slot) else { return false };
+        let quic = &mut connection.http.quic;
+        let max_segments = self.socket.max_segments();
+        // Packets of one length and one path, back to back.
+        let mut pending: Option<SendInfo> = None;
+        let (mut segment, mut filled, mut count) = (0, 0, 0);
+        for _ in 0..SENDS_PER_TURN {
+            if self.blocked.is_some() {
+                return true;
+            }
+            let (len, info) = match quic.send(&mut self.out[filled..]) {
+                Ok(sent) => sent,
+                Err(quiche::Error::Done) => {
+                    flush(&mut self.socket, &mut self.blocked, &self.out[..filled], segment, pending);
+                    return false;
+                }
+                Err(error) => {
+                    debug!(%error, "connection cannot send");
+                    let _ = quic.close(false, 1, b"internal");
+                    flush(&mut self.socket, &mut self.blocked, &self.out[..filled], segment, pending);
+                    return false;
+                }
+            };
+            let continues =
+                pending.is_some_and(|first| same_path(&first, &info)) && len <= segment;
+            if !continues {
+                flush(&mut self.socket, &mut self.blocked, &self.out[..filled], segment, pending);
+                self.out.copy_within(filled..filled + len, 0);
+                (segment, filled, count) = (len, 0, 0);
+                pending = Some(info);
+            }
+            filled += len;
+            count += 1;
+            let is_full = count >= max_segments || filled + MAX_UDP_PAYLOAD > self.out.len();
+            if len < segment || is_full {
+                flush(&mut self.socket, &mut self.blocked, &self.out[..filled], segment, pending);
+                (segment, filled, count, pending) = (0, 0, 0, None);
+            }
+        }
+        flush(&mut self.socket, &mut self.blocked, &self.out[..filled], segment, pending);
+        true
+    }
+
+    fn retry_blocked(&mut self) {
+        let Some(Blocked { packets, segment, info }) = self.blocked.take() else { return };
+        if self.socket.try_send(&packets, segment, &info) == Sent::Blocked {
+            self.blocked = Some(Blocked { packets, segment, info });
+        }
+    }
+}
+
+fn same_path(a: &SendInfo, b: &SendInfo) -> bool {
+    a.from == b.from && a.to == b.to
+}
+
+fn flush(
+    socket: &mut Socket,
+    blocked: &mut Option<Blocked>,
+    packets: &[u8],
+    segment: usize,
+    info: Option<SendInfo>,
+) {
+    let Some(info) = info else { return };
+    if packets.is_empty() {
+        return;
+    }
+    if blocked.is_some() || socket.try_send(packets, segment, &info) == Sent::Blocked {
+        // At most one batch waits: more would be lost to a congested path anyway.
+        blocked.get_or_insert(Blocked { packets: packets.to_vec(), segment, info });
+    }
+}

@@ -1,0 +1,165 @@
+//! [`Endpoint`], what a plugin implements, and the registry that turns a type tag into one.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+use crate::request::Request;
+use crate::response::Response;
+
+/// A service mounted at a URI template. One JSON object of the configuration makes one endpoint.
+///
+/// Implement it with `#[async_trait]` above `#[typetag::deserialize]`, derive `Deserialize` with
+/// `deny_unknown_fields`, and name the type in [`register!`](crate::register).
+#[async_trait]
+#[typetag::deserialize(tag = "type")]
+pub trait Endpoint: fmt::Debug + Send + Sync + 'static {
+    /// Opens what the endpoint needs. Runs once, before the first request; an error stops the
+    /// server with its message.
+    async fn start(&mut self, cx: &StartContext) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Answers one request. Runs on a task of its own, so it may wait; it is dropped when the
+    /// client resets the stream. An error becomes a response with its status, a panic a 500.
+    async fn handle(&self, request: Request) -> Result<Response>;
+
+    /// Releases what [`start`](Self::start) opened. Runs once, after the last flow has ended.
+    async fn stop(&self) {}
+}
+
+/// What an endpoint may know about the server that starts it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct StartContext {
+    /// The addresses that the server listens on; empty in an in-process test.
+    pub listeners: Vec<SocketAddr>,
+    /// The name of this deployment in `proxy-status` fields (RFC 9209 §2).
+    pub proxy_name: String,
+    /// The folder of the configuration file: relative paths in it start here.
+    pub base_dir: PathBuf,
+    /// The DNS server to ask instead of the system's, if configured.
+    pub nameserver: Option<SocketAddr>,
+}
+
+impl StartContext {
+    /// A path of the configuration, relative to the configuration file's folder.
+    pub fn resolve_path(&self, path: &Path) -> PathBuf {
+        self.base_dir.join(path)
+    }
+}
+
+/// What the registry knows about a type of endpoint. Made by [`register!`](crate::register).
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct EndpointType {
+    /// The type tag in the configuration.
+    pub tag: &'static str,
+    /// One line for `psq-server endpoints`.
+    pub summary: &'static str,
+    /// A complete JSON object that makes one. Tested: it parses.
+    pub example: &'static str,
+    /// Variables that a mount given as a bare prefix gets, as path segments, in this order.
+    pub variables: &'static [&'static str],
+    /// The template at which the type is also served when nothing else is mounted there.
+    pub well_known: Option<&'static str>,
+    /// Whether a mount given as a bare prefix serves everything below it.
+    pub rest: bool,
+    /// Whether the type may serve strangers: it reaches nothing beyond what it was configured to
+    /// publish. Any other type needs `"anonymous": true` on an address that others can reach.
+    pub public: bool,
+    /// Deserialises the type on its own, to find where in an object an error is.
+    pub probe: fn(&serde_json::Value) -> Result<(), serde_path_to_error::Error<serde_json::Error>>,
+}
+
+impl EndpointType {
+    /// The defaults under [`register!`](crate::register).
+    #[doc(hidden)]
+    pub const fn new(
+        tag: &'static str,
+        summary: &'static str,
+        example: &'static str,
+        probe: fn(&serde_json::Value) -> Result<(), serde_path_to_error::Error<serde_json::Error>>,
+    ) -> Self {
+        Self {
+            tag,
+            summary,
+            example,
+            variables: &[],
+            well_known: None,
+            rest: false,
+            public: false,
+            probe,
+        }
+    }
+}
+
+impl fmt::Debug for EndpointType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EndpointType({})", self.tag)
+    }
+}
+
+inventory::collect!(EndpointType);
+
+/// Every linked type of endpoint, by tag.
+///
+/// A crate is linked when the binary names it: `use my_crate as _;` is needed and enough.
+///
+/// # Errors
+/// The tag that two linked crates both claim.
+pub fn endpoint_types() -> Result<Vec<&'static EndpointType>, DuplicateTag> {
+    let mut types: Vec<_> = inventory::iter::<EndpointType>.into_iter().collect();
+    types.sort_by_key(|kind| kind.tag);
+    match types.windows(2).find(|pair| pair[0].tag == pair[1].tag) {
+        Some(pair) => Err(DuplicateTag(pair[0].tag)),
+        None => Ok(types),
+    }
+}
+
+/// Two linked crates register the same type tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("two linked crates both register the endpoint type {0:?}: rename one of them")]
+pub struct DuplicateTag(pub &'static str);
+
+/// Makes a type of endpoint known to the configuration.
+///
+/// ```ignore
+/// pasque::register!(Echo, "returns every datagram",
+///     example: r#"{ "path": "echo", "type": "Echo", "max_len": 1200 }"#);
+/// ```
+///
+/// The name of the type is its tag, as typetag has it. Optional, after the example, in any order:
+///
+/// - `variables: &["target_host", "target_port"]`: what a mount given as a bare prefix adds.
+/// - `well_known: Some("/.well-known/…")`: a template that the type also serves.
+/// - `rest: true`: a bare prefix serves everything below it.
+/// - `public: true`: may serve strangers; see [`EndpointType::public`].
+#[macro_export]
+macro_rules! register {
+    ($endpoint:ident, $summary:expr, example: $example:expr $(, $key:ident : $value:expr)* $(,)?) => {
+        $crate::__private::inventory::submit! {{
+            #[allow(unused_mut)]
+            let mut kind = $crate::EndpointType::new(
+                stringify!($endpoint),
+                $summary,
+                $example,
+                |value| $crate::__private::probe::<$endpoint>(value),
+            );
+            $( kind.$key = $value; )*
+            kind
+        }}
+    };
+}
+
+/// For [`register!`](crate::register).
+#[doc(hidden)]
+pub fn probe<T: serde::de::DeserializeOwned>(
+    value: &serde_json::Value,
+) -> Result<(), serde_path_to_error::Error<serde_json::Error>> {
+    serde_path_to_error::deserialize::<_, T>(value).map(drop)
+}

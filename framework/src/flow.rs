@@ -1,0 +1,119 @@
+//! [`Flow`], one tunnel's data path, and [`FlowCx`], what it may do during a turn.
+
+use std::task::{Context, Poll, Waker};
+
+use bytes::BytesMut;
+
+use crate::error::Result;
+use crate::packet::{Batch, Packet};
+pub use crate::wire::capsule::Admit;
+use crate::wire::capsule::{self, Capsule};
+
+/// One tunnel's data path, at either end.
+///
+/// All methods run inside the turn of the worker that owns the connection: they must not block,
+/// and what they spend delays every other tunnel of that worker. An `Err` ends this tunnel only:
+/// its stream is reset with [`Error::stream_error`](crate::Error::stream_error). A packet that is
+/// no good is dropped and counted, never an `Err`. A panic ends this tunnel with
+/// `H3_INTERNAL_ERROR`.
+///
+/// The flow is dropped when its tunnel ends in any way, so what it holds is released by `Drop`.
+pub trait Flow: Send + 'static {
+    /// HTTP Datagrams from the peer (RFC 9297 §2), without their quarter stream ID: what one socket
+    /// read brought for this tunnel, in order. A DATAGRAM capsule (RFC 9297 §3.5) comes here too.
+    /// Packets left in `inbound` are dropped.
+    fn on_datagrams(&mut self, inbound: &mut Batch, cx: &mut FlowCx<'_>) -> Result<()>;
+
+    /// A capsule from the peer that [`admit_capsule`](Self::admit_capsule) let through, other than
+    /// DATAGRAM. The default ignores it (RFC 9297 §3.2).
+    fn on_capsule(&mut self, capsule: Capsule<'_>, cx: &mut FlowCx<'_>) -> Result<()> {
+        let _ = (capsule, cx);
+        Ok(())
+    }
+
+    /// Sends what waits for the peer, through [`FlowCx::send`]. Polled after the waker of
+    /// [`FlowCx::task`] was woken, and again once there is [`room`](FlowCx::room).
+    ///
+    /// `Ready(Ok(()))` ends the tunnel in order (FIN), `Ready(Err(_))` resets it.
+    fn poll_outbound(&mut self, cx: &mut FlowCx<'_>) -> Poll<Result<()>> {
+        let _ = cx;
+        Poll::Pending
+    }
+
+    /// Decides about a capsule when its type and length are known, before any of its value is kept.
+    /// `len` is the length of the value in bytes, `start` its first bytes as far as
+    /// [`Admit::Peek`] has asked for them.
+    ///
+    /// The default takes DATAGRAM capsules of any useful length and skips all others by counting,
+    /// without buffering them (RFC 9297 §3.2).
+    fn admit_capsule(&self, kind: u64, len: u64, start: &[u8]) -> Admit {
+        let _ = start;
+        capsule::admit_datagrams_only(kind, len)
+    }
+}
+
+/// What a flow put out during a call, waiting for the engine to take it.
+///
+/// Engines own one and lend it to every call; plugins never see it.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Datagram payloads, in order, each no longer than the limit of the call.
+    pub packets: Vec<Packet>,
+    /// Encoded capsules, in order.
+    pub capsules: BytesMut,
+    /// Datagrams dropped so far because there was no room.
+    pub dropped_no_room: u64,
+    /// Datagrams dropped so far because they were longer than [`FlowCx::max_len`].
+    pub dropped_too_long: u64,
+}
+
+/// What a [`Flow`] may do during one call.
+#[derive(Debug)]
+pub struct FlowCx<'a> {
+    outbox: &'a mut Outbox,
+    waker: &'a Waker,
+    room: usize,
+    max_len: usize,
+}
+
+impl<'a> FlowCx<'a> {
+    /// For engines: a context that collects into `outbox`. `room` counts datagrams, `max_len` bytes
+    /// of one datagram's payload.
+    pub fn new(outbox: &'a mut Outbox, waker: &'a Waker, room: usize, max_len: usize) -> Self {
+        Self { outbox, waker, room, max_len }
+    }
+
+    /// Sends one HTTP Datagram. Beyond [`room`](Self::room), or longer than
+    /// [`max_len`](Self::max_len), it is dropped and counted.
+    pub fn send(&mut self, packet: Packet) {
+        if packet.len() > self.max_len {
+            self.outbox.dropped_too_long += 1;
+        } else if self.room == 0 {
+            self.outbox.dropped_no_room += 1;
+        } else {
+            self.room -= 1;
+            self.outbox.packets.push(packet);
+        }
+    }
+
+    /// Sends one capsule (RFC 9297 §3.2). Capsules are never dropped: a peer that stops reading
+    /// them until 256 KiB wait has its tunnel reset.
+    pub fn send_capsule(&mut self, kind: u64, value: &[u8]) {
+        capsule::write(kind, value, &mut self.outbox.capsules);
+    }
+
+    /// How many datagrams this turn still takes.
+    pub fn room(&self) -> usize {
+        self.room
+    }
+
+    /// The longest payload that a datagram carries now, in bytes. Follows the path MTU.
+    pub fn max_len(&self) -> usize {
+        self.max_len
+    }
+
+    /// For the `poll_*` functions of whatever the flow waits for: waking it polls the flow again.
+    pub fn task(&self) -> Context<'_> {
+        Context::from_waker(self.waker)
+    }
+}

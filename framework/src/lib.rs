@@ -1,0 +1,69 @@
+//! Endpoints over HTTP/3: the framework that a Pasque plugin sees.
+//!
+//! An [`Endpoint`] is a function from [`Request`] to [`Response`]. A tunnel is a kind of response
+//! body: the endpoint returns a [`Flow`], which moves into the worker that owns the connection and
+//! sees datagrams in batches.
+//!
+//! ```text
+//!    one worker = one thread = one loop; a connection is state in its slab; this is one turn:
+//!             ┌─────────────────────────────────────────────────────────────────────────┐
+//! UDP batch → │ QUIC receive → datagrams grouped by flow → Flow::on_datagrams (inline)  │ → target
+//! UDP batch ← │ QUIC send (GSO) ← prefix in headroom ← Flow::poll_outbound (inline)     │ ← target
+//!             └─────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! This crate holds no QUIC and no TLS, so a plugin and its tests build in seconds; the engine is
+//! the crate `pasque-h3`. Start with [`prelude`] and the Echo endpoint of the README.
+
+pub mod auth;
+pub mod config;
+pub mod connection;
+mod endpoint;
+mod error;
+mod flow;
+mod packet;
+pub mod policy;
+mod pool;
+pub mod proxy_status;
+mod request;
+#[cfg(feature = "resolver")]
+pub mod resolve;
+mod response;
+mod router;
+pub mod structured;
+pub mod template;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod tunnel;
+pub mod wire;
+
+pub use connection::Connection;
+pub use endpoint::{DuplicateTag, Endpoint, EndpointType, StartContext, endpoint_types};
+pub use error::{Error, Result, StreamError};
+pub use flow::{Admit, Flow, FlowCx, Outbox};
+pub use packet::{BATCH_LEN, Batch, HEADROOM, Packet};
+pub use request::Request;
+pub use response::{Body, BodyStream, Response};
+pub use router::{Mount, Router, RouterError};
+pub use tunnel::Tunnel;
+pub use wire::capsule::Capsule;
+
+/// Everything that an endpoint's source needs, and nothing else.
+pub mod prelude {
+    pub use async_trait::async_trait;
+    pub use serde::Deserialize;
+    pub use typetag;
+
+    pub use crate::{
+        Admit, Batch, Body, Capsule, Endpoint, Error, Flow, FlowCx, Packet, Request, Response,
+        Result, StartContext, Tunnel,
+    };
+}
+
+/// What the macros of this crate expand to. Not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+
+    pub use crate::endpoint::probe;
+}

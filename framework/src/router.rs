@@ -1,0 +1,286 @@
+//! [`Router`]: from a request's path to the endpoint mounted there, and from an endpoint's error to
+//! the response that says it.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+
+use futures_util::FutureExt;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use tracing::{debug, error};
+
+use crate::endpoint::{Endpoint, EndpointType, StartContext};
+use crate::error::{Error, Result};
+use crate::proxy_status::{ProxyError, ProxyStatus};
+use crate::request::{Request, is_known_method};
+use crate::response::{Body, Response};
+use crate::template::{MatchOutcome, PathTemplate};
+
+/// The longest `:path` that is looked at, in bytes; beyond it the answer is 414.
+const MAX_PATH_LEN: usize = 8 << 10;
+
+/// `capsule-protocol` (RFC 9297 §3.4).
+pub(crate) const CAPSULE_PROTOCOL: HeaderName = HeaderName::from_static("capsule-protocol");
+/// `proxy-status` (RFC 9209).
+pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// An endpoint and where it is served.
+#[derive(Debug)]
+pub struct Mount {
+    kind: &'static EndpointType,
+    templates: Vec<PathTemplate>,
+    endpoint: Box<dyn Endpoint>,
+}
+
+impl Mount {
+    /// Mounts `endpoint` at each of `templates`.
+    pub fn new(
+        kind: &'static EndpointType,
+        templates: Vec<PathTemplate>,
+        endpoint: Box<dyn Endpoint>,
+    ) -> Self {
+        Self { kind, templates, endpoint }
+    }
+
+    /// The type of the endpoint.
+    pub fn kind(&self) -> &'static EndpointType {
+        self.kind
+    }
+
+    /// Where it is served.
+    pub fn templates(&self) -> &[PathTemplate] {
+        &self.templates
+    }
+}
+
+/// A set of mounts that cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouterError {
+    /// A mount that no request can reach, because an earlier one takes them all.
+    #[error("endpoints[{mount}] at {path:?} is never reached: endpoints[{earlier}] is mounted before it at {earlier_path:?}")]
+    Unreachable {
+        /// Index of the mount.
+        mount: usize,
+        /// Its template.
+        path: String,
+        /// Index of the mount that takes its requests.
+        earlier: usize,
+        /// The template that does.
+        earlier_path: String,
+    },
+}
+
+/// Every mount of a server.
+#[derive(Debug)]
+pub struct Router {
+    mounts: Vec<Mount>,
+    /// Well-known templates that no mount claims, each with the mount that serves it.
+    well_known: Vec<(PathTemplate, usize)>,
+    hosts: Vec<String>,
+    proxy_name: String,
+}
+
+impl Router {
+    /// A router over `mounts`, which are tried in order. `proxy_name` is this deployment's name in
+    /// `proxy-status` fields.
+    ///
+    /// # Errors
+    /// A mount that could never be reached.
+    pub fn new(mounts: Vec<Mount>, proxy_name: impl Into<String>) -> Result<Self, RouterError> {
+        let mut seen: Vec<(usize, &PathTemplate)> = Vec::new();
+        for (index, mount) in mounts.iter().enumerate() {
+            for template in &mount.templates {
+                if let Some((earlier, covering)) =
+                    seen.iter().find(|(_, earlier)| earlier.covers(template))
+                {
+                    return Err(RouterError::Unreachable {
+                        mount: index,
+                        path: template.to_string(),
+                        earlier: *earlier,
+                        earlier_path: covering.to_string(),
+                    });
+                }
+            }
+            seen.extend(mount.templates.iter().map(|template| (index, template)));
+        }
+        let mut well_known: Vec<(PathTemplate, usize)> = Vec::new();
+        for (index, mount) in mounts.iter().enumerate() {
+            let template = mount.kind.well_known.and_then(|text| PathTemplate::parse(text).ok());
+            if let Some(template) = template
+                && !well_known.iter().any(|(claimed, _)| claimed.covers(&template))
+            {
+                well_known.push((template, index));
+            }
+        }
+        Ok(Self { mounts, well_known, hosts: Vec::new(), proxy_name: proxy_name.into() })
+    }
+
+    /// Answers only requests whose authority names one of `hosts`, without regard to case and port;
+    /// others get 421 (RFC 9110 §15.5.20). An empty list answers all.
+    #[must_use]
+    pub fn with_hosts(mut self, hosts: Vec<String>) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// The mounts, in order.
+    pub fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
+    /// Starts every endpoint, in order. When one fails, those already started are stopped.
+    pub async fn start(&mut self, cx: &StartContext) -> Result<()> {
+        for index in 0..self.mounts.len() {
+            let mount = &mut self.mounts[index];
+            if let Err(cause) = mount.endpoint.start(cx).await {
+                for started in &self.mounts[..index] {
+                    started.endpoint.stop().await;
+                }
+                let tag = self.mounts[index].kind.tag;
+                return Err(Error::internal(format!("endpoints[{index}] ({tag}) cannot start"))
+                    .with_source(cause));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops every endpoint, in reverse order.
+    pub async fn stop(&self) {
+        for mount in self.mounts.iter().rev() {
+            mount.endpoint.stop().await;
+        }
+    }
+
+    /// Answers one request. Never fails: an endpoint's error, or its panic, becomes the response
+    /// that says so.
+    pub async fn dispatch(&self, mut request: Request) -> Response {
+        let is_tunnel = request.protocol.is_some();
+        let path = request.path.clone();
+        let (tag, result) = match self.find(&mut request) {
+            Err(refusal) => ("router", Err(refusal)),
+            Ok(mount) => {
+                let answer = AssertUnwindSafe(mount.endpoint.handle(request)).catch_unwind().await;
+                let answer = answer.unwrap_or_else(|_panic| {
+                    error!(endpoint = mount.kind.tag, "endpoint panicked in handle");
+                    Err(Error::internal("endpoint panicked"))
+                });
+                (mount.kind.tag, answer.and_then(|response| check_shape(response, is_tunnel)))
+            }
+        };
+        match result {
+            Ok(response) => finish(response),
+            Err(cause) => {
+                // The path comes from the peer: Debug escapes it, and 256 bytes of it are enough.
+                let shown: String = path.chars().take(256).collect();
+                debug!(endpoint = tag, path = ?shown, status = cause.status().as_u16(), %cause, "request refused");
+                self.refuse(&cause, is_tunnel)
+            }
+        }
+    }
+
+    fn find(&self, request: &mut Request) -> Result<&Mount> {
+        if request.path.len() > MAX_PATH_LEN {
+            return Err(Error::new(StatusCode::URI_TOO_LONG, "path above 8 KiB"));
+        }
+        if !self.hosts.is_empty() && !self.serves(&request.authority) {
+            return Err(Error::new(StatusCode::MISDIRECTED_REQUEST, "authority not served here"));
+        }
+        let mounted = self
+            .mounts
+            .iter()
+            .flat_map(|mount| mount.templates.iter().map(move |template| (template, mount)));
+        let well_known = self
+            .well_known
+            .iter()
+            .filter_map(|(template, index)| Some((template, self.mounts.get(*index)?)));
+        // A path that one template finds malformed may still be another one's.
+        let mut malformed = None;
+        for (template, mount) in mounted.chain(well_known) {
+            match template.match_path(&request.path) {
+                MatchOutcome::NoMatch => {}
+                MatchOutcome::Match(vars) => {
+                    request.vars = vars;
+                    return Ok(mount);
+                }
+                MatchOutcome::Malformed(reason) => {
+                    malformed.get_or_insert(reason);
+                }
+            }
+        }
+        if let Some(reason) = malformed {
+            // The method is wrong whatever the rest of the path says.
+            if request.method != Method::CONNECT {
+                request.require_method(&[], "CONNECT")?;
+            }
+            return Err(
+                Error::bad_request(reason.to_string()).with_proxy_error(ProxyError::HttpRequestError)
+            );
+        }
+        if is_known_method(&request.method) {
+            Err(Error::new(StatusCode::NOT_FOUND, "no endpoint is mounted there"))
+        } else {
+            Err(Error::new(StatusCode::NOT_IMPLEMENTED, "unknown method"))
+        }
+    }
+
+    fn serves(&self, authority: &str) -> bool {
+        let authority: Result<http::uri::Authority, _> = authority.parse();
+        authority.is_ok_and(|a| self.hosts.iter().any(|host| host.eq_ignore_ascii_case(a.host())))
+    }
+
+    /// The response that tells a client of `cause`, for engines that refuse a request themselves.
+    pub fn refuse(&self, cause: &Error, is_tunnel: bool) -> Response {
+        let mut response = Response::new(cause.status());
+        response.headers.extend(cause.headers().clone());
+        // RFC 9209 is about intermediaries: a file's 404 is an origin's answer and carries none.
+        if is_tunnel && let Some(error) = cause.proxy_error() {
+            let mut status = ProxyStatus::new(&self.proxy_name).with_error(error);
+            if let Some(rcode) = cause.rcode() {
+                status = status.with_rcode(rcode);
+            }
+            if let Ok(value) = HeaderValue::try_from(status.to_string()) {
+                response.headers.insert(PROXY_STATUS, value);
+            }
+        }
+        if cause.status() == StatusCode::SERVICE_UNAVAILABLE
+            && !response.headers.contains_key(header::RETRY_AFTER)
+        {
+            response.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        response
+    }
+}
+
+/// A tunnel request is answered by a flow or by a status outside 2xx, and nothing else by a flow.
+fn check_shape(response: Response, is_tunnel: bool) -> Result<Response> {
+    let has_flow = matches!(response.body, Body::Flow(_));
+    // 204, 205 and 206 never answer a tunnel request (RFC 9297 §3.2).
+    let accepts = response.status.is_success() && !(204..=206).contains(&response.status.as_u16());
+    match (is_tunnel, has_flow) {
+        (true, true) if accepts => Ok(response),
+        (true, false) if !response.status.is_success() => Ok(response),
+        (false, false) => Ok(response),
+        _ => Err(Error::internal("endpoint answered in a shape that the request does not allow")),
+    }
+}
+
+/// Fields that every answer of a kind carries.
+fn finish(mut response: Response) -> Response {
+    if matches!(response.body, Body::Flow(_)) {
+        response.headers.insert(CAPSULE_PROTOCOL, HeaderValue::from_static("?1"));
+        // A tunnel has no content, so nothing may describe it (RFC 9297 §3.2).
+        response.headers.remove(header::CONTENT_LENGTH);
+        response.headers.remove(header::CONTENT_TYPE);
+    } else {
+        response.headers.remove(CAPSULE_PROTOCOL);
+    }
+    response
+}
+
+impl StartContext {
+    /// A context for tests and custom servers: relative paths start in `base_dir`.
+    pub fn new(base_dir: impl Into<PathBuf>) -> Self {
+        Self { base_dir: base_dir.into(), proxy_name: "pasque".into(), ..Self::default() }
+    }
+}
