@@ -10,9 +10,10 @@ use tokio::sync::oneshot;
 
 use crate::error;
 use crate::flow::Flow;
-use crate::proxy_status::Summary;
+use crate::proxy_status::{self, Summary};
 use crate::request::Request;
 use crate::response::Response;
+use crate::router::PROXY_STATUS;
 use crate::tunnel::{self, Tunnel};
 
 /// Why a client's request, tunnel or connection failed.
@@ -32,14 +33,14 @@ pub enum ClientError {
     #[error("the server offers no tunnels (no SETTINGS_ENABLE_CONNECT_PROTOCOL)")]
     NoExtendedConnect,
     /// The server answered with a status outside 2xx.
-    #[error("the server answered {status}{}", describe(proxy_status.as_ref()))]
+    #[error("the server answered {status}{}", describe(proxy_status.as_deref()))]
     Refused {
         /// The status.
         status: StatusCode,
         /// The last member of `proxy-status`, if there was one.
-        proxy_status: Option<Summary>,
+        proxy_status: Option<Box<Summary>>,
         /// All fields.
-        headers: HeaderMap,
+        headers: Box<HeaderMap>,
     },
     /// The server's response breaks HTTP/3 and was not used (RFC 9114 §4.1.2).
     #[error("the server's response is malformed: {0}")]
@@ -56,6 +57,19 @@ pub enum ClientError {
     /// The operating system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl ClientError {
+    /// The server answered with this status outside 2xx.
+    pub fn refused(status: StatusCode, headers: HeaderMap) -> Self {
+        let lines = headers.get_all(PROXY_STATUS).iter();
+        let lines: Vec<_> = lines.filter_map(|line| line.to_str().ok()).collect();
+        Self::Refused {
+            status,
+            proxy_status: proxy_status::parse(&lines.join(", ")).map(Box::new),
+            headers: Box::new(headers),
+        }
+    }
 }
 
 fn describe(status: Option<&Summary>) -> String {
@@ -94,7 +108,10 @@ impl fmt::Display for CloseReason {
             }
             Self::TimedOut => f.write_str("the server stopped answering"),
             Self::LocalError(code, reason) => {
-                write!(f, "the server broke the protocol (code {code:#x}): {reason}")
+                write!(
+                    f,
+                    "the server broke the protocol (code {code:#x}): {reason}"
+                )
             }
         }
     }
@@ -107,11 +124,7 @@ pub trait Transport: Send + Sync + 'static {
     async fn request(&self, request: Request) -> Result<Response, ClientError>;
 
     /// Sends a tunnel request and moves `flow` into the connection once a 2xx has come.
-    async fn open(
-        &self,
-        request: Request,
-        flow: Box<dyn Flow>,
-    ) -> Result<OpenTunnel, ClientError>;
+    async fn open(&self, request: Request, flow: Box<dyn Flow>) -> Result<OpenTunnel, ClientError>;
 
     /// Starts an orderly close; returns at once.
     fn close(&self);
@@ -130,7 +143,9 @@ pub struct Connection {
 impl Connection {
     /// Wraps an engine's connection.
     pub fn new(transport: impl Transport) -> Self {
-        Self { transport: Arc::new(transport) }
+        Self {
+            transport: Arc::new(transport),
+        }
     }
 
     /// Sends an ordinary request and waits for the response's fields; any status is `Ok`.
@@ -142,11 +157,7 @@ impl Connection {
     ///
     /// # Errors
     /// Every status outside 2xx is [`ClientError::Refused`]; redirects are not followed.
-    pub async fn open(
-        &self,
-        request: Request,
-        flow: impl Flow,
-    ) -> Result<OpenTunnel, ClientError> {
+    pub async fn open(&self, request: Request, flow: impl Flow) -> Result<OpenTunnel, ClientError> {
         self.transport.open(request, Box::new(flow)).await
     }
 
@@ -191,19 +202,28 @@ impl OpenTunnel {
         headers: HeaderMap,
         ended: oneshot::Receiver<Result<(), ClientError>>,
     ) -> Self {
-        Self { status, headers, ended }
+        Self {
+            status,
+            headers,
+            ended,
+        }
     }
 
     /// Waits for the end of the tunnel: `Ok` when either side ended it in order.
     pub async fn ended(self) -> Result<(), ClientError> {
-        self.ended.await.unwrap_or(Err(ClientError::Closed(CloseReason::Local)))
+        self.ended
+            .await
+            .unwrap_or(Err(ClientError::Closed(CloseReason::Local)))
     }
 }
 
 impl From<ClientError> for error::Error {
     /// For endpoints that are clients of another server.
     fn from(source: ClientError) -> Self {
-        Self::proxy(crate::proxy_status::ProxyError::ProxyInternalError, "upstream")
-            .with_source(source)
+        Self::proxy(
+            crate::proxy_status::ProxyError::ProxyInternalError,
+            "upstream",
+        )
+        .with_source(source)
     }
 }

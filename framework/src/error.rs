@@ -56,8 +56,13 @@ impl StreamError {
 }
 
 /// A failed request or tunnel: a status for the peer, a cause for the log.
+///
+/// Boxed inside, so that a `Result` on the packet path stays small.
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     status: StatusCode,
     stream: StreamError,
     proxy_error: Option<ProxyError>,
@@ -70,7 +75,7 @@ pub struct Error {
 impl Error {
     /// An error with a status for the peer and a message for the log.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Inner {
             status,
             stream: StreamError::Internal,
             proxy_error: None,
@@ -78,7 +83,7 @@ impl Error {
             headers: HeaderMap::new(),
             message: message.into(),
             source: None,
-        }
+        }))
     }
 
     /// 400: the request cannot be understood.
@@ -93,8 +98,11 @@ impl Error {
 
     /// 405 with the `allow` field that RFC 9110 §15.5.6 demands.
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("method is not one of {allow}"))
-            .with_header(header::ALLOW, HeaderValue::from_static(allow))
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("method is not one of {allow}"),
+        )
+        .with_header(header::ALLOW, HeaderValue::from_static(allow))
     }
 
     /// The peer broke the rules of the message it is sending: the stream is reset with
@@ -105,77 +113,74 @@ impl Error {
 
     /// A tunnel error of RFC 9209 §2.3, with the status that goes with it.
     pub fn proxy(error: ProxyError, message: impl Into<String>) -> Self {
-        Self { proxy_error: Some(error), ..Self::new(error.status(), message) }
+        Self::new(error.status(), message).with_proxy_error(error)
     }
 
     /// Adds a field to the error response.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.0.headers.insert(name, value);
         self
     }
 
     /// Adds the `error` parameter of `proxy-status` (RFC 9209 §2.1.1); the status stays.
     #[must_use]
     pub fn with_proxy_error(mut self, error: ProxyError) -> Self {
-        self.proxy_error = Some(error);
+        self.0.proxy_error = Some(error);
         self
     }
 
     /// Adds the `rcode` parameter of a `dns_error` (RFC 9209 §2.3.2).
     #[must_use]
     pub fn with_rcode(mut self, rcode: impl Into<String>) -> Self {
-        self.rcode = Some(rcode.into());
+        self.0.rcode = Some(rcode.into());
         self
     }
 
     /// Sets the code with which the stream is reset when the response was already sent.
     #[must_use]
     pub fn with_stream_error(mut self, stream: StreamError) -> Self {
-        self.stream = stream;
+        self.0.stream = stream;
         self
     }
 
     /// Adds the cause, for the log.
     #[must_use]
-    pub fn with_source(
-        mut self,
-        source: impl Into<Box<dyn error::Error + Send + Sync>>,
-    ) -> Self {
-        self.source = Some(source.into());
+    pub fn with_source(mut self, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
         self
     }
 
     /// The status of the response.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The code with which the stream is reset when the response was already sent.
     pub fn stream_error(&self) -> StreamError {
-        self.stream
+        self.0.stream
     }
 
     /// The `error` parameter of `proxy-status`, if this is a tunnel's error.
     pub fn proxy_error(&self) -> Option<ProxyError> {
-        self.proxy_error
+        self.0.proxy_error
     }
 
     /// The `rcode` parameter of `proxy-status`.
     pub fn rcode(&self) -> Option<&str> {
-        self.rcode.as_deref()
+        self.0.rcode.as_deref()
     }
 
     /// Fields of the response beyond `proxy-status`.
     pub fn headers(&self) -> &HeaderMap {
-        &self.headers
+        &self.0.headers
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.message)?;
-        if let Some(source) = &self.source {
+        write!(f, "{}", self.0.message)?;
+        if let Some(source) = &self.0.source {
             write!(f, ": {source}")?;
         }
         Ok(())
@@ -184,7 +189,7 @@ impl fmt::Display for Error {
 
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.0.source.as_deref().map(|source| source as _)
     }
 }
 
@@ -208,8 +213,10 @@ impl From<io::Error> for Error {
 /// Whether the process or the system ran out of descriptors or buffers.
 fn is_exhaustion(error: &io::Error) -> bool {
     // EMFILE, ENFILE and ENOBUFS have no kind of their own in std.
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS))
-        || error.kind() == io::ErrorKind::OutOfMemory
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS)
+    ) || error.kind() == io::ErrorKind::OutOfMemory
 }
 
 impl From<Refusal> for Error {
@@ -225,10 +232,26 @@ mod tests {
     #[test]
     fn ps_03_operating_system_errors_have_their_status() {
         let table = [
-            (libc_error(libc::ENETUNREACH), 502, ProxyError::DestinationIpUnroutable),
-            (libc_error(libc::EHOSTUNREACH), 502, ProxyError::DestinationIpUnroutable),
-            (libc_error(libc::ECONNREFUSED), 502, ProxyError::ConnectionRefused),
-            (libc_error(libc::EMFILE), 503, ProxyError::ConnectionLimitReached),
+            (
+                libc_error(libc::ENETUNREACH),
+                502,
+                ProxyError::DestinationIpUnroutable,
+            ),
+            (
+                libc_error(libc::EHOSTUNREACH),
+                502,
+                ProxyError::DestinationIpUnroutable,
+            ),
+            (
+                libc_error(libc::ECONNREFUSED),
+                502,
+                ProxyError::ConnectionRefused,
+            ),
+            (
+                libc_error(libc::EMFILE),
+                503,
+                ProxyError::ConnectionLimitReached,
+            ),
             (libc_error(libc::EIO), 500, ProxyError::ProxyInternalError),
         ];
         for (source, status, error) in table {

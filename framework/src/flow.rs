@@ -80,7 +80,12 @@ impl<'a> FlowCx<'a> {
     /// For engines: a context that collects into `outbox`. `room` counts datagrams, `max_len` bytes
     /// of one datagram's payload.
     pub fn new(outbox: &'a mut Outbox, waker: &'a Waker, room: usize, max_len: usize) -> Self {
-        Self { outbox, waker, room, max_len }
+        Self {
+            outbox,
+            waker,
+            room,
+            max_len,
+        }
     }
 
     /// Sends one HTTP Datagram. Beyond [`room`](Self::room), or longer than

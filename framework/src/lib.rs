@@ -33,6 +33,11 @@ mod router;
 pub mod structured;
 pub mod template;
 #[cfg(any(test, feature = "testing"))]
+#[allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a testing kit fails tests"
+)]
 pub mod testing;
 pub mod tunnel;
 pub mod wire;

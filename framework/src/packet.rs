@@ -36,7 +36,11 @@ impl Packet {
     /// Takes a buffer with a payload of `len` bytes; the payload's content is unspecified.
     pub fn with_len(len: usize) -> Self {
         let buffer = pool::take(HEADROOM + len);
-        Self { buffer, start: HEADROOM, end: HEADROOM + len }
+        Self {
+            buffer,
+            start: HEADROOM,
+            end: HEADROOM + len,
+        }
     }
 
     /// Shortens the payload to its first `len` bytes; does nothing when it is not longer.
@@ -69,7 +73,11 @@ impl From<Vec<u8>> for Packet {
     /// Adopts the bytes without a copy. Such a packet has no headroom until it is advanced.
     fn from(buffer: Vec<u8>) -> Self {
         let end = buffer.len();
-        Self { buffer, start: 0, end }
+        Self {
+            buffer,
+            start: 0,
+            end,
+        }
     }
 }
 

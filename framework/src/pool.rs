@@ -35,7 +35,9 @@ pub(crate) fn give_back(buffer: Vec<u8>) {
     }
     // A packet dropped while its thread ends finds no pool; its buffer is then freed.
     let _ = FREE.try_with(|free| {
-        let Ok(mut free) = free.try_borrow_mut() else { return };
+        let Ok(mut free) = free.try_borrow_mut() else {
+            return;
+        };
         if free.len() < MAX_FREE {
             free.push(buffer);
         }

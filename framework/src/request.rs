@@ -53,7 +53,10 @@ impl Request {
 
     /// A tunnel request: extended CONNECT with `protocol` (RFC 9220).
     pub fn tunnel(protocol: impl Into<String>, path: impl Into<String>) -> Self {
-        Self { protocol: Some(protocol.into()), ..Self::new(Method::CONNECT, path) }
+        Self {
+            protocol: Some(protocol.into()),
+            ..Self::new(Method::CONNECT, path)
+        }
     }
 
     /// A GET request.
@@ -139,16 +142,27 @@ mod tests {
         let ask = |protocol: &str| Request::tunnel(protocol, "/").require_protocol("connect-udp");
         ask("Connect-UDP").unwrap();
         for other in ["connect-udp2", "connect-ip", ""] {
-            assert_eq!(ask(other).unwrap_err().status(), StatusCode::NOT_IMPLEMENTED);
+            assert_eq!(
+                ask(other).unwrap_err().status(),
+                StatusCode::NOT_IMPLEMENTED
+            );
         }
     }
 
     #[test]
     fn another_method_is_405_with_allow_and_an_unknown_one_501() {
-        let get = Request::get("/").require_protocol("connect-udp").unwrap_err();
+        let get = Request::get("/")
+            .require_protocol("connect-udp")
+            .unwrap_err();
         assert_eq!(get.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(get.headers()["allow"], "CONNECT");
         let foo = Request::new(Method::from_bytes(b"FOO").unwrap(), "/");
-        assert_eq!(foo.require_protocol("connect-udp").unwrap_err().status().as_u16(), 501);
+        assert_eq!(
+            foo.require_protocol("connect-udp")
+                .unwrap_err()
+                .status()
+                .as_u16(),
+            501
+        );
     }
 }

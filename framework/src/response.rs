@@ -30,20 +30,30 @@ pub struct Response {
 impl Response {
     /// A response with a status and no content.
     pub fn new(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Body::Empty }
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+        }
     }
 
     /// 200 with content held in memory.
     pub fn ok(body: impl Into<Bytes>) -> Self {
         let body = body.into();
         let length = HeaderValue::from(body.len());
-        Self { body: Body::Full(body), ..Self::new(StatusCode::OK) }
-            .with_header(http::header::CONTENT_LENGTH, length)
+        Self {
+            body: Body::Full(body),
+            ..Self::new(StatusCode::OK)
+        }
+        .with_header(http::header::CONTENT_LENGTH, length)
     }
 
     /// Accepts a tunnel whose data path runs inside the worker's turn: the fast tier.
     pub fn flow(flow: impl Flow) -> Self {
-        Self { body: Body::Flow(Box::new(flow)), ..Self::new(StatusCode::OK) }
+        Self {
+            body: Body::Flow(Box::new(flow)),
+            ..Self::new(StatusCode::OK)
+        }
     }
 
     /// Accepts a tunnel whose data path is an `async` block on a task of its own. Each batch passes

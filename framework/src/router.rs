@@ -39,7 +39,11 @@ impl Mount {
         templates: Vec<PathTemplate>,
         endpoint: Box<dyn Endpoint>,
     ) -> Self {
-        Self { kind, templates, endpoint }
+        Self {
+            kind,
+            templates,
+            endpoint,
+        }
     }
 
     /// The type of the endpoint.
@@ -57,7 +61,9 @@ impl Mount {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouterError {
     /// A mount that no request can reach, because an earlier one takes them all.
-    #[error("endpoints[{mount}] at {path:?} is never reached: endpoints[{earlier}] is mounted before it at {earlier_path:?}")]
+    #[error(
+        "endpoints[{mount}] at {path:?} is never reached: endpoints[{earlier}] is mounted before it at {earlier_path:?}"
+    )]
     Unreachable {
         /// Index of the mount.
         mount: usize,
@@ -105,14 +111,24 @@ impl Router {
         }
         let mut well_known: Vec<(PathTemplate, usize)> = Vec::new();
         for (index, mount) in mounts.iter().enumerate() {
-            let template = mount.kind.well_known.and_then(|text| PathTemplate::parse(text).ok());
+            let template = mount
+                .kind
+                .well_known
+                .and_then(|text| PathTemplate::parse(text).ok());
             if let Some(template) = template
-                && !well_known.iter().any(|(claimed, _)| claimed.covers(&template))
+                && !well_known
+                    .iter()
+                    .any(|(claimed, _)| claimed.covers(&template))
             {
                 well_known.push((template, index));
             }
         }
-        Ok(Self { mounts, well_known, hosts: Vec::new(), proxy_name: proxy_name.into() })
+        Ok(Self {
+            mounts,
+            well_known,
+            hosts: Vec::new(),
+            proxy_name: proxy_name.into(),
+        })
     }
 
     /// Answers only requests whose authority names one of `hosts`, without regard to case and port;
@@ -137,8 +153,10 @@ impl Router {
                     started.endpoint.stop().await;
                 }
                 let tag = self.mounts[index].kind.tag;
-                return Err(Error::internal(format!("endpoints[{index}] ({tag}) cannot start"))
-                    .with_source(cause));
+                return Err(
+                    Error::internal(format!("endpoints[{index}] ({tag}) cannot start"))
+                        .with_source(cause),
+                );
             }
         }
         Ok(())
@@ -159,12 +177,17 @@ impl Router {
         let (tag, result) = match self.find(&mut request) {
             Err(refusal) => ("router", Err(refusal)),
             Ok(mount) => {
-                let answer = AssertUnwindSafe(mount.endpoint.handle(request)).catch_unwind().await;
+                let answer = AssertUnwindSafe(mount.endpoint.handle(request))
+                    .catch_unwind()
+                    .await;
                 let answer = answer.unwrap_or_else(|_panic| {
                     error!(endpoint = mount.kind.tag, "endpoint panicked in handle");
                     Err(Error::internal("endpoint panicked"))
                 });
-                (mount.kind.tag, answer.and_then(|response| check_shape(response, is_tunnel)))
+                (
+                    mount.kind.tag,
+                    answer.and_then(|response| check_shape(response, is_tunnel)),
+                )
             }
         };
         match result {
@@ -183,12 +206,17 @@ impl Router {
             return Err(Error::new(StatusCode::URI_TOO_LONG, "path above 8 KiB"));
         }
         if !self.hosts.is_empty() && !self.serves(&request.authority) {
-            return Err(Error::new(StatusCode::MISDIRECTED_REQUEST, "authority not served here"));
+            return Err(Error::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "authority not served here",
+            ));
         }
-        let mounted = self
-            .mounts
-            .iter()
-            .flat_map(|mount| mount.templates.iter().map(move |template| (template, mount)));
+        let mounted = self.mounts.iter().flat_map(|mount| {
+            mount
+                .templates
+                .iter()
+                .map(move |template| (template, mount))
+        });
         let well_known = self
             .well_known
             .iter()
@@ -212,12 +240,14 @@ impl Router {
             if request.method != Method::CONNECT {
                 request.require_method(&[], "CONNECT")?;
             }
-            return Err(
-                Error::bad_request(reason.to_string()).with_proxy_error(ProxyError::HttpRequestError)
-            );
+            return Err(Error::bad_request(reason.to_string())
+                .with_proxy_error(ProxyError::HttpRequestError));
         }
         if is_known_method(&request.method) {
-            Err(Error::new(StatusCode::NOT_FOUND, "no endpoint is mounted there"))
+            Err(Error::new(
+                StatusCode::NOT_FOUND,
+                "no endpoint is mounted there",
+            ))
         } else {
             Err(Error::new(StatusCode::NOT_IMPLEMENTED, "unknown method"))
         }
@@ -225,7 +255,11 @@ impl Router {
 
     fn serves(&self, authority: &str) -> bool {
         let authority: Result<http::uri::Authority, _> = authority.parse();
-        authority.is_ok_and(|a| self.hosts.iter().any(|host| host.eq_ignore_ascii_case(a.host())))
+        authority.is_ok_and(|a| {
+            self.hosts
+                .iter()
+                .any(|host| host.eq_ignore_ascii_case(a.host()))
+        })
     }
 
     /// The response that tells a client of `cause`, for engines that refuse a request themselves.
@@ -245,9 +279,13 @@ impl Router {
         if cause.status() == StatusCode::SERVICE_UNAVAILABLE
             && !response.headers.contains_key(header::RETRY_AFTER)
         {
-            response.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            response
+                .headers
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
-        response.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        response
+            .headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         response
     }
 }
@@ -261,14 +299,18 @@ fn check_shape(response: Response, is_tunnel: bool) -> Result<Response> {
         (true, true) if accepts => Ok(response),
         (true, false) if !response.status.is_success() => Ok(response),
         (false, false) => Ok(response),
-        _ => Err(Error::internal("endpoint answered in a shape that the request does not allow")),
+        _ => Err(Error::internal(
+            "endpoint answered in a shape that the request does not allow",
+        )),
     }
 }
 
 /// Fields that every answer of a kind carries.
 fn finish(mut response: Response) -> Response {
     if matches!(response.body, Body::Flow(_)) {
-        response.headers.insert(CAPSULE_PROTOCOL, HeaderValue::from_static("?1"));
+        response
+            .headers
+            .insert(CAPSULE_PROTOCOL, HeaderValue::from_static("?1"));
         // A tunnel has no content, so nothing may describe it (RFC 9297 §3.2).
         response.headers.remove(header::CONTENT_LENGTH);
         response.headers.remove(header::CONTENT_TYPE);
@@ -281,6 +323,10 @@ fn finish(mut response: Response) -> Response {
 impl StartContext {
     /// A context for tests and custom servers: relative paths start in `base_dir`.
     pub fn new(base_dir: impl Into<PathBuf>) -> Self {
-        Self { base_dir: base_dir.into(), proxy_name: "pasque".into(), ..Self::default() }
+        Self {
+            base_dir: base_dir.into(),
+            proxy_name: "pasque".into(),
+            ..Self::default()
+        }
     }
 }

@@ -89,7 +89,15 @@ impl Drop for Tunnel {
 /// Makes a tunnel and the flow that moves its datagrams.
 pub fn pair() -> (Tunnel, TunnelFlow) {
     let shared = Arc::<Shared>::default();
-    (Tunnel { shared: shared.clone() }, TunnelFlow { shared, task: Task::None })
+    (
+        Tunnel {
+            shared: shared.clone(),
+        },
+        TunnelFlow {
+            shared,
+            task: Task::None,
+        },
+    )
 }
 
 /// The [`Flow`] under a [`Tunnel`].
@@ -162,14 +170,20 @@ impl Flow for TunnelFlow {
                 return Poll::Ready(Ok(()));
             }
         }
-        let Task::Running(task) = &mut self.task else { return Poll::Pending };
-        let Poll::Ready(joined) = Pin::new(task).poll(&mut cx.task()) else { return Poll::Pending };
+        let Task::Running(task) = &mut self.task else {
+            return Poll::Pending;
+        };
+        let Poll::Ready(joined) = Pin::new(task).poll(&mut cx.task()) else {
+            return Poll::Pending;
+        };
         self.task = Task::None;
         match joined {
             // The task is over and its tunnel dropped; what it sent last goes first.
             Ok(Ok(())) if !self.shared.lock().outbound.is_empty() => Poll::Pending,
             Ok(result) => Poll::Ready(result),
-            Err(join) => Poll::Ready(Err(Error::internal("the tunnel's task panicked").with_source(join))),
+            Err(join) => Poll::Ready(Err(
+                Error::internal("the tunnel's task panicked").with_source(join)
+            )),
         }
     }
 }
@@ -298,7 +312,12 @@ mod tests {
                 Ok(())
             });
             let result = poll_fn(|cx| {
-                flow.poll_outbound(&mut FlowCx::new(&mut Outbox::default(), cx.waker(), 1, 1200))
+                flow.poll_outbound(&mut FlowCx::new(
+                    &mut Outbox::default(),
+                    cx.waker(),
+                    1,
+                    1200,
+                ))
             })
             .await;
             assert_eq!(result.is_ok(), expected);

@@ -90,19 +90,7 @@ impl Failure {
 
     /// The server answered a request for `subject` with a status outside 2xx.
     pub(crate) fn refused(subject: &str, status: StatusCode, headers: &HeaderMap) -> Self {
-        let proxy_status = headers.get_all("proxy-status").iter();
-        let proxy_status: Vec<_> = proxy_status
-            .filter_map(|value| value.to_str().ok())
-            .collect();
-        let proxy_status = pasque::proxy_status::parse(&proxy_status.join(", "));
-        Self::from_client(
-            subject,
-            &ClientError::Refused {
-                status,
-                proxy_status,
-                headers: headers.clone(),
-            },
-        )
+        Self::from_client(subject, &ClientError::refused(status, headers.clone()))
     }
 
     /// What `error` means for a run, when it happened to `subject`.
@@ -128,7 +116,7 @@ impl Failure {
                 headers,
             } => (
                 Exit::Refused,
-                advice(*status, proxy_status.as_ref(), headers),
+                advice(*status, proxy_status.as_deref(), headers),
             ),
             ClientError::Malformed(_) => (Exit::Refused, "tell whoever runs the server".into()),
             ClientError::Reset(_) => (Exit::Refused, "the server's log may say why".into()),
@@ -139,7 +127,14 @@ impl Failure {
             _ => (Exit::Failed, String::new()),
         };
         let separator = if advice.is_empty() { "" } else { "; " };
-        Self::new(exit, format!("{subject}: {error}{separator}{advice}"))
+        Self::new(
+            exit,
+            match error {
+                // It names the server itself.
+                ClientError::Unreachable { .. } => format!("{error}{separator}{advice}"),
+                _ => format!("{subject}: {error}{separator}{advice}"),
+            },
+        )
     }
 
     /// Adds what else the user should know.

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Fields that are the protocol's own business: those of one connection (RFC 9114 §4.2), and those
 /// that this program or its engine sets.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 14] = [
     "accept-encoding",
     "capsule-protocol",
     "connection",
@@ -19,7 +19,6 @@ const RESERVED: [&str; 15] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
-    "datagram-flow-id",
 ];
 
 /// Reads lines of the form `Name: value`.

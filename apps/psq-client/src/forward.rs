@@ -10,7 +10,7 @@ use http::HeaderMap;
 use pasque::Connection;
 use pasque::connection::ClientError;
 use pasque::template::UriTemplate;
-use pasque_udp::{Event, Forward, Target, tunnel_request};
+use pasque_udp::{Forward, ForwardEvent, Target, tunnel_request};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -64,17 +64,14 @@ pub(crate) async fn run(
         forward.announce()?;
     }
     let mut running: FuturesUnordered<_> = bound.into_iter().map(Bound::run).collect();
-    let mut first = None;
     while let Some(failure) = running.next().await {
-        if failure.exit == Exit::Refused && !running.is_empty() {
-            // The other targets may well be permitted.
-            failure.report();
-            first.get_or_insert(failure.exit);
-        } else {
+        if failure.exit != Exit::Refused || running.is_empty() {
             return Err(failure);
         }
+        // The other targets may well be permitted.
+        failure.report();
     }
-    Ok(first.unwrap_or(Exit::Done))
+    Ok(Exit::Done)
 }
 
 /// A forward whose socket is open.
@@ -133,14 +130,12 @@ impl Bound {
         let Self {
             forward,
             local,
-            target,
             mut refusal,
+            ..
         } = self;
         tokio::select! {
             ended = forward.run() => match ended {
-                Ok(reason) => {
-                    Failure::from_client(&format!("udp {target}"), &ClientError::Closed(reason))
-                }
+                Ok(reason) => Failure::from_client("tunnels", &ClientError::Closed(reason)),
                 Err(error) => Failure::local(format!("udp {local}"), &error),
             },
             Some(failure) = refusal.recv() => failure,
@@ -149,16 +144,16 @@ impl Bound {
 }
 
 /// Tells the user what it takes to understand why nothing comes back.
-fn on_event(subject: &str, event: &Event<'_>, refuse: &mpsc::Sender<Failure>) {
+fn on_event(subject: &str, event: &ForwardEvent<'_>, refuse: &mpsc::Sender<Failure>) {
     match event {
-        Event::Refused { error, .. } if is_final(error) => {
+        ForwardEvent::Refused { error, .. } if is_final(error) => {
             // It is full when another user was refused at the same time.
             let _ = refuse.try_send(Failure::from_client(subject, error));
         }
-        Event::Refused { error, .. } => {
+        ForwardEvent::Refused { error, .. } => {
             Failure::from_client(subject, error).report();
         }
-        Event::Opened { .. } | Event::Ended { .. } => debug!("{subject}: {event}"),
+        ForwardEvent::Opened { .. } | ForwardEvent::Ended { .. } => debug!("{subject}: {event}"),
         _ => warn!("{subject}: {event}"),
     }
 }

@@ -94,7 +94,9 @@ async fn connect(settings: &Settings) -> Result<Connection, Failure> {
         let failure = Failure::from_client(&destination.to_string(), &error);
         match failure.exit {
             // The name was not found, or no socket could be had: no connection either way.
-            Exit::Failed => failure.with_exit(Exit::NoConnection),
+            Exit::Failed => failure
+                .with_exit(Exit::NoConnection)
+                .with_advice("check the name and this machine's network"),
             _ => failure,
         }
     })

@@ -91,6 +91,7 @@ impl From<StartError> for Failure {
 
 fn serve(arguments: ServeArguments) -> Result<(), Failure> {
     logging::start().map_err(Failure::Configuration)?;
+    // The command line without one was refused.
     let path = arguments.config.unwrap_or_default();
     let mut config = ServerConfig::load(&path)?;
     config.threads = arguments.threads.or(config.threads);

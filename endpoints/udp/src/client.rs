@@ -21,7 +21,7 @@ use pasque::connection::CloseReason;
 use pasque::template::UriTemplate;
 use pasque::{Connection, Request};
 
-pub use self::event::Event;
+pub use self::event::ForwardEvent;
 use self::session::Tunnels;
 use self::users::Users;
 use crate::PROTOCOL;
@@ -42,7 +42,7 @@ pub fn tunnel_request(template: &UriTemplate, target: &Target) -> Request {
 /// Bounds of a [`Forward`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Limits {
+pub struct ForwardLimits {
     /// Local addresses that have a tunnel at the same time. Datagrams of others are dropped.
     pub users: usize,
     /// Time without a datagram in either direction after which a tunnel is given up. A later
@@ -50,7 +50,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for ForwardLimits {
     fn default() -> Self {
         Self {
             users: 1024,
@@ -83,14 +83,14 @@ impl Forward {
             connection,
             request: Box::new(request),
             on_event: Box::new(|event| event.log()),
-            limits: Limits::default(),
+            limits: ForwardLimits::default(),
         };
         Ok(Self { tunnels })
     }
 
     /// The same within other limits.
     #[must_use]
-    pub fn with_limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: ForwardLimits) -> Self {
         self.tunnels.limits = limits;
         self
     }
@@ -98,7 +98,10 @@ impl Forward {
     /// Reports what happens to `on_event` instead of the log. It must not block: some events come
     /// from inside the connection's worker.
     #[must_use]
-    pub fn with_events(mut self, on_event: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
+    pub fn with_events(
+        mut self,
+        on_event: impl Fn(ForwardEvent<'_>) + Send + Sync + 'static,
+    ) -> Self {
         self.tunnels.on_event = Box::new(on_event);
         self
     }

@@ -30,6 +30,9 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// minutes of RFC 4787 §4.3; beyond a week it is a mistake.
 const IDLE_TIMEOUT_S: RangeInclusive<u64> = 120..=7 * 24 * 3600;
 
+/// Bytes of a kernel buffer: from one full-sized datagram to more than any system allows.
+const BUFFER_BYTES: RangeInclusive<u64> = 1 << 16..=1 << 30;
+
 /// How old the list of this host's addresses may be when it is used.
 const LOCAL_ADDRESSES_AGE: Duration = Duration::from_secs(5);
 
@@ -37,6 +40,9 @@ const LOCAL_ADDRESSES_AGE: Duration = Duration::from_secs(5);
 ///
 /// Which targets may be reached is the egress policy's matter, see [`pasque::policy`]: private
 /// addresses and the like are closed unless `allow` opens them.
+///
+/// What a target sends that is too long for a datagram of the tunnel is dropped and counted. The target
+/// is not told by an ICMP message (RFC 9298 §6.1), which would take a raw socket.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UdpEndpoint {
@@ -56,10 +62,10 @@ pub struct UdpEndpoint {
     #[serde(default = "default_next_hop")]
     next_hop: bool,
     /// The kernel's receive buffer of each tunnel's socket.
-    #[serde(default = "default_buffer_bytes")]
+    #[serde(default = "default_buffer_bytes", deserialize_with = "buffer_bytes")]
     receive_buffer_bytes: usize,
     /// The kernel's send buffer of each tunnel's socket.
-    #[serde(default = "default_buffer_bytes")]
+    #[serde(default = "default_buffer_bytes", deserialize_with = "buffer_bytes")]
     send_buffer_bytes: usize,
 
     #[serde(skip)]
@@ -221,13 +227,24 @@ fn default_buffer_bytes() -> usize {
 }
 
 fn idle_timeout_s<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let seconds = u64::deserialize(deserializer)?;
-    if IDLE_TIMEOUT_S.contains(&seconds) {
-        return Ok(seconds);
+    in_range(deserializer, IDLE_TIMEOUT_S)
+}
+
+fn buffer_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    in_range(deserializer, BUFFER_BYTES).map(|bytes| bytes as usize)
+}
+
+fn in_range<'de, D>(deserializer: D, range: RangeInclusive<u64>) -> Result<u64, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let found = u64::deserialize(deserializer)?;
+    if range.contains(&found) {
+        return Ok(found);
     }
-    let expected = format!("{} to {}", IDLE_TIMEOUT_S.start(), IDLE_TIMEOUT_S.end());
+    let expected = format!("{} to {}", range.start(), range.end());
     Err(D::Error::invalid_value(
-        Unexpected::Unsigned(seconds),
-        &expected.as_str(),
+        Unexpected::Unsigned(found),
+        &&*expected,
     ))
 }

@@ -24,6 +24,10 @@ use crate::transmit::send_batch;
 /// How long the interface may be down before the socket counts as unusable.
 const LINK_PATIENCE: Duration = Duration::from_secs(30);
 
+/// Reads that may fail in a row, each for another reason than the network, before the socket counts as
+/// unusable: it would be read for ever.
+const MAX_FAILED_READS: u32 = 100;
+
 /// One tunnel at the server: a socket connected to the target.
 ///
 /// Nothing is queued here but the rest of one socket read, when a turn has less room than the read
@@ -38,6 +42,8 @@ pub struct UdpFlow {
     is_coalescing: bool,
     /// Since when every datagram has failed because the interface is down.
     link_down_since: Option<Instant>,
+    /// Reads in a row that failed for no reason of the network.
+    failed_reads: u32,
 }
 
 impl UdpFlow {
@@ -52,6 +58,7 @@ impl UdpFlow {
             waiting: VecDeque::new(),
             is_coalescing: false,
             link_down_since: None,
+            failed_reads: 0,
         }
     }
 
@@ -69,8 +76,14 @@ impl UdpFlow {
             };
             let read = self.target.socket().poll_recv(&mut cx.task(), inbox, limit);
             match read {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(self.take(inbox, cx))),
+                Poll::Pending => {
+                    self.failed_reads = 0;
+                    Poll::Pending
+                }
+                Poll::Ready(Ok(())) => {
+                    self.failed_reads = 0;
+                    Poll::Ready(Ok(self.take(inbox, cx)))
+                }
                 Poll::Ready(Err(error)) => Poll::Ready(self.survive(error).map(|()| 1)),
             }
         })
@@ -78,17 +91,17 @@ impl UdpFlow {
 
     fn take(&mut self, inbox: &Inbox, cx: &mut FlowCx<'_>) -> usize {
         let target = self.target.address();
-        let before = self.counters.received;
+        let (mut received, mut foreign) = (0, 0);
         self.is_coalescing = false;
         for message in inbox.messages() {
             self.is_coalescing |= message.is_coalesced();
             // What others sent to the port before the socket was connected.
             if (message.from.ip(), message.from.port()) != (target.ip(), target.port()) {
-                self.counters.foreign += message.datagrams().count() as u64;
+                foreign += message.datagrams().count();
                 continue;
             }
             for payload in message.datagrams() {
-                self.counters.received += 1;
+                received += 1;
                 if payload.len() + context::UDP_PAYLOAD_PREFIX.len() > cx.max_len() {
                     self.counters.too_long_inward += 1;
                 } else if cx.room() > 0 {
@@ -98,12 +111,13 @@ impl UdpFlow {
                 }
             }
         }
-        let received = (self.counters.received - before) as usize;
+        self.counters.received += received as u64;
+        self.counters.foreign += foreign as u64;
         if received > 0 {
             self.target.keep();
             self.idle.touch(Instant::now());
         }
-        received
+        received + foreign
     }
 
     /// Sends what the last turn had no room for.
@@ -128,7 +142,13 @@ impl UdpFlow {
                 self.counters.unreachable += 1;
                 self.target.give_up(&mut self.counters);
             }
-            _ => self.counters.failed += 1,
+            _ => {
+                self.counters.failed += 1;
+                self.failed_reads += 1;
+                if self.failed_reads >= MAX_FAILED_READS {
+                    return Err(unusable(error));
+                }
+            }
         }
         Ok(())
     }

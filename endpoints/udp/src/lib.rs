@@ -31,7 +31,7 @@ mod testing;
 mod transmit;
 
 pub use candidates::Candidates;
-pub use client::{Event, Forward, Limits, tunnel_request};
+pub use client::{Forward, ForwardEvent, ForwardLimits, tunnel_request};
 pub use counters::Counters;
 pub use endpoint::UdpEndpoint;
 pub use flow::UdpFlow;

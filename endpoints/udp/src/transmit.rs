@@ -78,17 +78,15 @@ fn send_one(packet: &Packet, route: &mut impl Route, counters: &mut Counters) ->
     Ok(())
 }
 
+/// Sends packets of which all but the last have one length.
 fn send_run(run: &[Packet], route: &mut impl Route, counters: &mut Counters) -> io::Result<()> {
+    let segment_len = run.first().map(|first| first.len());
     let sent = RUN.with_borrow_mut(|contents| {
         contents.clear();
-        run.iter()
-            .for_each(|packet| contents.extend_from_slice(packet));
-        send(
-            contents,
-            run.first().map(|first| first.len()),
-            route,
-            counters,
-        )
+        for packet in run {
+            contents.extend_from_slice(packet);
+        }
+        send(contents, segment_len, route, counters)
     });
     let Err(error) = sent else {
         counters.sent += run.len() as u64;
@@ -96,9 +94,12 @@ fn send_run(run: &[Packet], route: &mut impl Route, counters: &mut Counters) -> 
     };
     match Failure::of(&error) {
         // Perhaps only the offload is refused, or only some of the datagrams are too long.
-        Failure::TooLong | Failure::Other => run
-            .iter()
-            .try_for_each(|packet| send_one(packet, route, counters)),
+        Failure::TooLong | Failure::Other => {
+            for packet in run {
+                send_one(packet, route, counters)?;
+            }
+            Ok(())
+        }
         _ => count_lost(error, run.len() as u64, counters),
     }
 }

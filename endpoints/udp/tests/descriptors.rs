@@ -1,5 +1,12 @@
 //! Many tunnels, and more than there are descriptors. Alone in its process, for it sets limits.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
 mod common;
 
 use std::time::Duration;

@@ -2,6 +2,13 @@
 //!
 //! The proof is not the refusal but a socket at the forbidden place, which stays silent.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
 mod common;
 
 use std::io::ErrorKind;

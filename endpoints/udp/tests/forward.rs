@@ -1,5 +1,12 @@
 //! The client's side against the server's, over the wire in memory.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
 mod common;
 
 use std::net::SocketAddr;
@@ -8,7 +15,7 @@ use std::time::Duration;
 
 use pasque::template::UriTemplate;
 use pasque::testing::{Faults, TestServer};
-use pasque_udp::{Forward, Limits, Target, tunnel_request};
+use pasque_udp::{Forward, ForwardLimits, Target, tunnel_request};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -24,10 +31,10 @@ struct Running {
 
 impl Running {
     fn start(server: &TestServer, target: &str) -> Self {
-        Self::start_with(server, target, Limits::default())
+        Self::start_with(server, target, ForwardLimits::default())
     }
 
-    fn start_with(server: &TestServer, target: &str, limits: Limits) -> Self {
+    fn start_with(server: &TestServer, target: &str, limits: ForwardLimits) -> Self {
         let target = Target::parse(target).unwrap();
         let template = "https://proxy.example/udp/{target_host}/{target_port}/";
         let template = UriTemplate::parse(template, &["target_host", "target_port"]).unwrap();
@@ -244,7 +251,7 @@ async fn a_refused_user_gets_a_tunnel_once_the_server_allows_it() {
 async fn users_beyond_the_limit_get_no_tunnel() {
     let target = Echo::start("127.0.0.1").await;
     let server = server(LOOPBACK, None).await;
-    let mut limits = Limits::default();
+    let mut limits = ForwardLimits::default();
     limits.users = 2;
     let forward = Running::start_with(&server, &target.address.to_string(), limits);
     let users = [
@@ -270,7 +277,7 @@ async fn users_beyond_the_limit_get_no_tunnel() {
 async fn an_idle_tunnel_is_given_up_and_opened_again() {
     let target = Echo::start("127.0.0.1").await;
     let server = server(LOOPBACK, None).await;
-    let mut limits = Limits::default();
+    let mut limits = ForwardLimits::default();
     limits.idle_timeout = Duration::from_secs(120);
     let forward = Running::start_with(&server, &target.address.to_string(), limits);
     let user = forward.user().await;
@@ -302,7 +309,7 @@ async fn dropping_a_forward_ends_its_tunnels() {
 
 #[tokio::test]
 async fn udp_51_a_path_too_small_for_quic_is_told() {
-    let event = pasque_udp::Event::PathTooSmall {
+    let event = pasque_udp::ForwardEvent::PathTooSmall {
         user: ([127, 0, 0, 1], 4000).into(),
         max_len: 1181,
     };

@@ -1,5 +1,12 @@
 //! The server's side, from JSON to the target's socket.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
 mod common;
 
 use std::time::{Duration, Instant};
@@ -266,6 +273,20 @@ fn udp_22_less_than_two_minutes_is_refused() {
     }
 }
 
+#[test]
+fn buffers_have_bounds() {
+    for key in ["receive_buffer_bytes", "send_buffer_bytes"] {
+        for (bytes, is_accepted) in [(65_535, false), (65_536, true), ((1_u64 << 30) + 1, false)] {
+            let json = format!(r#"{{ "path": "udp", "type": "UdpEndpoint", "{key}": {bytes} }}"#);
+            assert_eq!(
+                EndpointConfig::parse(&json).is_ok(),
+                is_accepted,
+                "{key} {bytes}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn udp_25_a_single_datagram_does_not_wait() {
     let target = Echo::start("127.0.0.1").await;
@@ -465,7 +486,7 @@ async fn udp_52_loss_makes_no_duplicate_and_no_stall() {
 }
 
 #[tokio::test]
-async fn udp_71_a_closed_port_that_opens_later_needs_no_new_tunnel() {
+async fn a_closed_port_that_opens_later_needs_no_new_tunnel() {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     drop(socket);

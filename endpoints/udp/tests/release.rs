@@ -1,5 +1,12 @@
 //! A tunnel's socket goes when its tunnel goes. Alone in its process, for it counts descriptors.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
 mod common;
 
 use std::fs;

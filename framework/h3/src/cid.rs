@@ -22,7 +22,10 @@ impl Cid {
     /// The first [`quiche::MAX_CONN_ID_LEN`] bytes of `bytes`.
     pub(crate) fn copy_from(bytes: &[u8]) -> Self {
         let len = bytes.len().min(quiche::MAX_CONN_ID_LEN);
-        let mut cid = Self { len: len as u8, bytes: [0; quiche::MAX_CONN_ID_LEN] };
+        let mut cid = Self {
+            len: len as u8,
+            bytes: [0; quiche::MAX_CONN_ID_LEN],
+        };
         cid.bytes[..len].copy_from_slice(&bytes[..len]);
         cid
     }

@@ -62,18 +62,28 @@ pub async fn connect(
     port: u16,
     config: &ClientConfig,
 ) -> Result<Connection, ClientError> {
-    let unreachable = || ClientError::Unreachable { host: format!("{host}:{port}") };
-    let addresses: Vec<SocketAddr> =
-        match timeout(config.connect_timeout, tokio::net::lookup_host((host, port))).await {
-            Ok(found) => found?.collect(),
-            Err(_late) => return Err(unreachable()),
-        };
+    let unreachable = || ClientError::Unreachable {
+        host: format!("{host}:{port}"),
+    };
+    let addresses: Vec<SocketAddr> = match timeout(
+        config.connect_timeout,
+        tokio::net::lookup_host((host, port)),
+    )
+    .await
+    {
+        Ok(found) => found?.collect(),
+        Err(_late) => return Err(unreachable()),
+    };
     let attempts = async {
         let mut last = unreachable();
         for (index, &address) in addresses.iter().enumerate() {
             let attempt = connect_to(address, host, port, config);
             let is_last = index + 1 == addresses.len();
-            let patience = if is_last { Duration::MAX } else { NEXT_ADDRESS_AFTER };
+            let patience = if is_last {
+                Duration::MAX
+            } else {
+                NEXT_ADDRESS_AFTER
+            };
             match timeout(patience, attempt).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 // A refused certificate is an answer, and no other address will have a better one.
@@ -84,7 +94,9 @@ pub async fn connect(
         }
         Err(last)
     };
-    timeout(config.connect_timeout, attempts).await.unwrap_or_else(|_late| Err(unreachable()))
+    timeout(config.connect_timeout, attempts)
+        .await
+        .unwrap_or_else(|_late| Err(unreachable()))
 }
 
 async fn connect_to(
@@ -97,13 +109,22 @@ async fn connect_to(
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = Udp::bind(SocketAddr::new(source_for(address).unwrap_or(any), 0), false)?;
+    let socket = Udp::bind(
+        SocketAddr::new(source_for(address).unwrap_or(any), 0),
+        false,
+    )?;
     let (dialer, connected) = Dialer::new(host, port, config)?;
     let mailbox = dialer.mailbox.clone();
     let closed = dialer.closed.clone();
-    spawn("connection", move || dialer.start(Socket::Udp(Udp::new(socket)?), address))
-        .map_err(|error| io::Error::other(error.to_string()))?;
-    let handle = Handle { mailbox, closed, response_timeout: config.response_timeout };
+    spawn("connection", move || {
+        dialer.start(Socket::Udp(Udp::new(socket)?), address)
+    })
+    .map_err(|error| io::Error::other(error.to_string()))?;
+    let handle = Handle {
+        mailbox,
+        closed,
+        response_timeout: config.response_timeout,
+    };
     finish(handle, connected).await
 }
 
@@ -127,7 +148,9 @@ pub(crate) async fn finish(
     match connected.await {
         Ok(Ok(())) => Ok(Connection::new(handle)),
         Ok(Err(error)) => Err(error),
-        Err(_gone) => Err(ClientError::Io(io::Error::other("the connection's thread ended"))),
+        Err(_gone) => Err(ClientError::Io(io::Error::other(
+            "the connection's thread ended",
+        ))),
     }
 }
 
@@ -149,14 +172,24 @@ impl Dialer {
         config: &ClientConfig,
     ) -> Result<(Self, oneshot::Receiver<Result<(), ClientError>>), ClientError> {
         let settings = Settings {
-            limits: Limits { handshake_timeout: config.connect_timeout, ..Limits::default() },
+            limits: Limits {
+                handshake_timeout: config.connect_timeout,
+                ..Limits::default()
+            },
             congestion_control: config.congestion_control,
         };
-        let tls = config.trust.context().map_err(|error| ClientError::Tls(error.to_string()))?;
+        let tls = config
+            .trust
+            .context()
+            .map_err(|error| ClientError::Tls(error.to_string()))?;
         let verify = config.trust.verifies_chain();
         let refused = |error: String| ClientError::Io(io::Error::other(error));
-        let quic = settings.client(tls, verify).map_err(|error| refused(error.to_string()))?;
-        let h3 = settings.h3(false).map_err(|error| refused(error.to_string()))?;
+        let quic = settings
+            .client(tls, verify)
+            .map_err(|error| refused(error.to_string()))?;
+        let h3 = settings
+            .h3(false)
+            .map_err(|error| refused(error.to_string()))?;
         let is_address = host.parse::<IpAddr>().is_ok();
         // Server Name Indication carries names only (RFC 6066 §3).
         let server_name = (!is_address).then(|| host.to_owned());
@@ -166,8 +199,15 @@ impl Dialer {
         let trust = config.trust.clone();
         let side = ClientSide::new(host.to_owned(), authority, trust, connected, closed);
         let mailbox = Arc::<Mailbox>::default();
-        let dialer =
-            Self { mailbox, closed: closed_receiver, settings, quic, h3, server_name, side };
+        let dialer = Self {
+            mailbox,
+            closed: closed_receiver,
+            settings,
+            quic,
+            h3,
+            server_name,
+            side,
+        };
         Ok((dialer, receiver))
     }
 
@@ -184,7 +224,11 @@ impl Dialer {
             listener: None,
         });
         worker
-            .connect(self.server_name.as_deref(), address, Role::Client(Box::new(self.side)))
+            .connect(
+                self.server_name.as_deref(),
+                address,
+                Role::Client(Box::new(self.side)),
+            )
             .map_err(|error| io::Error::other(error.to_string()))?;
         Ok(worker)
     }
@@ -196,7 +240,11 @@ fn authority(host: &str, port: u16) -> String {
         Ok(v6) => format!("[{v6}]"),
         Err(_) => host.to_owned(),
     };
-    if port == 443 { host } else { format!("{host}:{port}") }
+    if port == 443 {
+        host
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// A client's handle: asks the worker and waits for its answer.
@@ -211,7 +259,7 @@ struct Reconsider<'a>(&'a Mailbox);
 
 impl Drop for Reconsider<'_> {
     fn drop(&mut self) {
-        self.0.push(Message::Command(Command::Reconsider));
+        self.0.push(Message::Command(Box::new(Command::Reconsider)));
     }
 }
 
@@ -222,7 +270,8 @@ impl Handle {
     ) -> Result<T, ClientError> {
         let (reply, answer) = oneshot::channel();
         let _reconsider = Reconsider(&self.mailbox);
-        self.mailbox.push(Message::Command(command(reply)));
+        self.mailbox
+            .push(Message::Command(Box::new(command(reply))));
         tokio::select! {
             // An answer that came before the end is an answer.
             biased;
@@ -239,16 +288,13 @@ impl Transport for Handle {
         self.ask(|reply| Command::Request(request, reply)).await
     }
 
-    async fn open(
-        &self,
-        request: Request,
-        flow: Box<dyn Flow>,
-    ) -> Result<OpenTunnel, ClientError> {
+    async fn open(&self, request: Request, flow: Box<dyn Flow>) -> Result<OpenTunnel, ClientError> {
         self.ask(|reply| Command::Open(request, flow, reply)).await
     }
 
     fn close(&self) {
-        self.mailbox.push(Message::Command(Command::Close));
+        self.mailbox
+            .push(Message::Command(Box::new(Command::Close)));
     }
 
     async fn closed(&self) -> CloseReason {
@@ -272,7 +318,10 @@ mod tests {
 
     #[test]
     fn udp_03_the_authority_has_the_port_unless_it_is_the_default() {
-        assert_eq!(authority("proxy.example.org", 4443), "proxy.example.org:4443");
+        assert_eq!(
+            authority("proxy.example.org", 4443),
+            "proxy.example.org:4443"
+        );
         assert_eq!(authority("proxy.example.org", 443), "proxy.example.org");
         assert_eq!(authority("::1", 443), "[::1]");
         assert_eq!(authority("::1", 4443), "[::1]:4443");

@@ -11,10 +11,16 @@ use crate::connection::Buffers;
 /// Says at start what will be written, because either gives away what the connections carry.
 pub(crate) fn announce() {
     if let Some(folder) = std::env::var_os("QLOGDIR") {
-        warn!(?folder, "QLOGDIR is set: a trace of every connection is written there");
+        warn!(
+            ?folder,
+            "QLOGDIR is set: a trace of every connection is written there"
+        );
     }
     if let Some(file) = std::env::var_os("SSLKEYLOGFILE") {
-        warn!(?file, "SSLKEYLOGFILE is set: whoever reads that file can read all traffic");
+        warn!(
+            ?file,
+            "SSLKEYLOGFILE is set: whoever reads that file can read all traffic"
+        );
     }
 }
 

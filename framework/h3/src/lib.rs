@@ -17,7 +17,14 @@ mod server_task;
 mod settings;
 mod socket;
 #[cfg(any(test, feature = "testing"))]
+#[allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a testing kit fails tests"
+)]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod token;
 mod worker;

@@ -31,7 +31,10 @@ struct Taken {
 
 impl Places {
     pub(crate) fn new(limits: &Limits) -> Arc<Self> {
-        Arc::new(Self { limits: limits.clone(), taken: Mutex::default() })
+        Arc::new(Self {
+            limits: limits.clone(),
+            taken: Mutex::default(),
+        })
     }
 
     /// A place for a connection from `address`, if there is one.
@@ -44,7 +47,10 @@ impl Places {
         }
         taken.total += 1;
         taken.by_address.insert(address, here + 1);
-        Some(Place { places: self.clone(), address })
+        Some(Place {
+            places: self.clone(),
+            address,
+        })
     }
 
     /// How many connections there are.
@@ -95,7 +101,11 @@ pub(crate) enum Verdict {
     Reply(usize),
     /// A new connection under the ID `cid`; without a place, one that is refused at once.
     /// `original` is the ID that the client chose before it was sent a Retry.
-    Accept { cid: Cid, original: Option<Cid>, place: Option<Place> },
+    Accept {
+        cid: Cid,
+        original: Option<Cid>,
+        place: Option<Place>,
+    },
 }
 
 impl Listener {
@@ -130,14 +140,21 @@ impl Listener {
         let original = match token {
             [] => None,
             token => {
-                let original =
-                    self.tokens.verify(now, token, info.from, info.to, &header.dcid);
-                let Some(original) = original else { return Verdict::Drop };
+                let original = self
+                    .tokens
+                    .verify(now, token, info.from, info.to, &header.dcid);
+                let Some(original) = original else {
+                    return Verdict::Drop;
+                };
                 Some(Cid::copy_from(original))
             }
         };
         let place = self.places.take(info.from.ip());
-        Verdict::Accept { cid: Cid::random(worker), original, place }
+        Verdict::Accept {
+            cid: Cid::random(worker),
+            original,
+            place,
+        }
     }
 
     fn ask_for_proof(
@@ -149,8 +166,12 @@ impl Listener {
         out: &mut [u8],
     ) -> Verdict {
         let cid = Cid::random(worker);
-        let token = self.tokens.issue(now, info.from, info.to, &header.dcid, cid.as_bytes());
-        let Some(token) = token else { return Verdict::Drop };
+        let token = self
+            .tokens
+            .issue(now, info.from, info.to, &header.dcid, cid.as_bytes());
+        let Some(token) = token else {
+            return Verdict::Drop;
+        };
         let reply = quiche::retry(
             &header.scid,
             &header.dcid,
@@ -179,7 +200,11 @@ mod tests {
 
     #[test]
     fn places_are_limited_in_all_and_per_address_and_given_back() {
-        let limits = Limits { connections: 3, connections_per_address: 2, ..Limits::default() };
+        let limits = Limits {
+            connections: 3,
+            connections_per_address: 2,
+            ..Limits::default()
+        };
         let places = Places::new(&limits);
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let first = places.take(address("192.0.2.1")).unwrap();

@@ -26,7 +26,7 @@ pub(crate) enum Message {
     /// An endpoint has answered.
     Respond(ConnectionKey, u64, Box<Response>),
     /// A client's handle wants something.
-    Command(Command),
+    Command(Box<Command>),
     /// Packets that arrived at another worker, because their sender's address changed.
     Packets(RecvInfo, Vec<u8>, usize),
     /// Finish: what is still open after this time is closed.
@@ -83,7 +83,12 @@ pub(crate) struct StreamWaker {
 
 impl StreamWaker {
     pub(crate) fn new(mailbox: Arc<Mailbox>, connection: ConnectionKey, stream: u64) -> Arc<Self> {
-        Arc::new(Self { mailbox, connection, stream, waiting: AtomicBool::new(false) })
+        Arc::new(Self {
+            mailbox,
+            connection,
+            stream,
+            waiting: AtomicBool::new(false),
+        })
     }
 
     /// Lets the next wake-up through; called before the stream is looked after.
@@ -103,7 +108,8 @@ impl Wake for StreamWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.waiting.swap(true, Ordering::AcqRel) {
-            self.mailbox.push(Message::Wake(self.connection, self.stream));
+            self.mailbox
+                .push(Message::Wake(self.connection, self.stream));
         }
     }
 }

@@ -108,8 +108,19 @@ impl Server {
         router.start(&cx).await.map_err(StartError::Endpoint)?;
         diagnostics::announce();
         let places = Places::new(&settings.limits);
-        let shared = Arc::new(Shared { router, counters: Default::default() });
-        Ok(Self { shared, settings, identity, sockets, local, places, retry })
+        let shared = Arc::new(Shared {
+            router,
+            counters: Default::default(),
+        });
+        Ok(Self {
+            shared,
+            settings,
+            identity,
+            sockets,
+            local,
+            places,
+            retry,
+        })
     }
 
     /// The address that it listens on.
@@ -128,8 +139,11 @@ impl Server {
     /// # Errors
     /// When a worker cannot start. What a peer does is never an error.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let mailboxes: Arc<[Arc<Mailbox>]> =
-            self.sockets.iter().map(|_| Arc::<Mailbox>::default()).collect();
+        let mailboxes: Arc<[Arc<Mailbox>]> = self
+            .sockets
+            .iter()
+            .map(|_| Arc::<Mailbox>::default())
+            .collect();
         let tokens = TokenKey::random();
         let mut running = Vec::new();
         for (index, socket) in self.sockets.into_iter().enumerate() {
@@ -140,16 +154,32 @@ impl Server {
                 retry: self.retry,
             };
             let settings = self.settings.clone();
-            let tls = self.identity.context().map_err(|e| Error::internal(e.to_string()))?;
-            let quic = settings.server(tls).map_err(|e| Error::internal(e.to_string()))?;
-            let h3 = settings.h3(true).map_err(|e| Error::internal(e.to_string()))?;
+            let tls = self
+                .identity
+                .context()
+                .map_err(|e| Error::internal(e.to_string()))?;
+            let quic = settings
+                .server(tls)
+                .map_err(|e| Error::internal(e.to_string()))?;
+            let h3 = settings
+                .h3(true)
+                .map_err(|e| Error::internal(e.to_string()))?;
             let (workers, tokens) = (mailboxes.clone(), tokens.clone());
             let limits = settings.limits;
             running.push(spawn(&format!("worker-{index}"), move || {
                 let socket = Socket::Udp(Udp::new(socket)?);
                 let index = index as u8;
                 let listener = Some(listener);
-                Ok(Worker::new(Parts { index, socket, quic, h3, limits, workers, tokens, listener }))
+                Ok(Worker::new(Parts {
+                    index,
+                    socket,
+                    quic,
+                    h3,
+                    limits,
+                    workers,
+                    tokens,
+                    listener,
+                }))
             })?);
         }
         shutdown.await;
@@ -171,7 +201,9 @@ pub(crate) fn spawn(
     name: &str,
     make: impl FnOnce() -> io::Result<Worker> + Send + 'static,
 ) -> Result<oneshot::Receiver<()>, Error> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let (ended, receiver) = oneshot::channel();
     thread::Builder::new().name(name.into()).spawn(move || {
         runtime.block_on(async {
@@ -207,7 +239,9 @@ fn identity(config: &ServerConfig) -> Result<Identity, StartError> {
 
 fn workers(configured: Option<NonZeroUsize>) -> usize {
     let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    configured.map_or_else(cores, NonZeroUsize::get).min(MAX_WORKERS)
+    configured
+        .map_or_else(cores, NonZeroUsize::get)
+        .min(MAX_WORKERS)
 }
 
 fn bind_all(address: SocketAddr, count: usize) -> Result<Vec<UdpSocket>, StartError> {

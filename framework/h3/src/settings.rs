@@ -139,6 +139,9 @@ mod tests {
     fn h3_28_early_data_is_never_enabled() {
         let code = include_str!("settings.rs");
         let call = ["enable_early", "_data("].concat();
-        assert!(!code.contains(&call), "a replayed CONNECT would open a tunnel");
+        assert!(
+            !code.contains(&call),
+            "a replayed CONNECT would open a tunnel"
+        );
     }
 }

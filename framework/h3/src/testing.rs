@@ -40,7 +40,10 @@ impl TestServer {
     /// When no such type is linked, or its example does not start.
     pub async fn example(tag: &str) -> Self {
         let types = endpoint_types().expect("type tags are unique");
-        let kind = types.iter().find(|kind| kind.tag == tag).expect("the type is linked");
+        let kind = types
+            .iter()
+            .find(|kind| kind.tag == tag)
+            .expect("the type is linked");
         Self::from_json(kind.example).await
     }
 
@@ -57,6 +60,16 @@ impl TestServer {
     /// # Panics
     /// With the error message of whatever does not start.
     pub async fn start(endpoints: &[&str], conditions: Conditions, limits: Limits) -> Self {
+        Self::tweaked(endpoints, conditions, limits, |_| {}).await
+    }
+
+    /// [`start`](Self::start) with transport settings as `tweak` leaves them.
+    pub(crate) async fn tweaked(
+        endpoints: &[&str],
+        conditions: Conditions,
+        limits: Limits,
+        tweak: impl FnOnce(&mut quiche::Config),
+    ) -> Self {
         let mounts: Vec<Mount> = endpoints
             .iter()
             .map(|json| EndpointConfig::parse(json).unwrap_or_else(|error| panic!("{error}")))
@@ -64,14 +77,23 @@ impl TestServer {
             .collect();
         let mut router = Router::new(mounts, "pasque").unwrap_or_else(|error| panic!("{error}"));
         let cx = StartContext::new(Path::new("."));
-        router.start(&cx).await.unwrap_or_else(|error| panic!("{error}"));
+        router
+            .start(&cx)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
 
         let folder = tempfile_folder();
         let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
         make_self_signed(&cert, &key).expect("a certificate");
         let identity = Identity::load(&cert, &key).expect("a good certificate");
-        let settings = Settings { limits: limits.clone(), congestion_control: Default::default() };
-        let quic = settings.server(identity.context().expect("TLS")).expect("QUIC settings");
+        let settings = Settings {
+            limits: limits.clone(),
+            congestion_control: Default::default(),
+        };
+        let mut quic = settings
+            .server(identity.context().expect("TLS"))
+            .expect("QUIC settings");
+        tweak(&mut quic);
         // Loaded above; nobody needs the files any more.
         let _ = std::fs::remove_dir_all(&folder);
 
@@ -80,7 +102,10 @@ impl TestServer {
         let socket = Socket::Memory(socket);
         let address = socket.local_addr();
         let mailbox = Arc::<Mailbox>::default();
-        let shared = Arc::new(Shared { router, counters: Default::default() });
+        let shared = Arc::new(Shared {
+            router,
+            counters: Default::default(),
+        });
         let places = Places::new(&limits);
         let tokens = TokenKey::random();
         let worker = Worker::new(Parts {
@@ -99,7 +124,13 @@ impl TestServer {
             }),
         });
         tokio::spawn(worker.run());
-        Self { network, address, mailbox, shared, places }
+        Self {
+            network,
+            address,
+            mailbox,
+            shared,
+            places,
+        }
     }
 
     /// A new client's connection.
@@ -109,15 +140,11 @@ impl TestServer {
 
     /// A new client's connection and its address on the network.
     pub async fn connect_from(&self) -> Result<(Connection, SocketAddr), ClientError> {
-        let config = ClientConfig { trust: Trust::AcceptAny, ..ClientConfig::default() };
-        let (dialer, connected) = Dialer::new("localhost", 443, &config)?;
-        let socket = Socket::Memory(self.network.socket());
-        let local = socket.local_addr();
-        let (mailbox, closed) = (dialer.mailbox.clone(), dialer.closed.clone());
-        let worker = dialer.start(socket, self.address)?;
-        tokio::spawn(worker.run());
-        let handle = Handle { mailbox, closed, response_timeout: config.response_timeout };
-        Ok((finish(handle, connected).await?, local))
+        let config = ClientConfig {
+            trust: Trust::AcceptAny,
+            ..ClientConfig::default()
+        };
+        dial(&self.network, self.address, "localhost", &config).await
     }
 
     /// Sends an ordinary request on a connection of its own.
@@ -135,6 +162,11 @@ impl TestServer {
         Ok(Client { tunnel, connection })
     }
 
+    /// Where the server is on its network.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The network, to change its conditions.
     pub fn network(&self) -> &Network {
         &self.network
@@ -147,13 +179,38 @@ impl TestServer {
 
     /// Tunnels open now.
     pub fn tunnels(&self) -> usize {
-        self.shared.counters.tunnels_open.load(std::sync::atomic::Ordering::Relaxed)
+        self.shared
+            .counters
+            .tunnels_open
+            .load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Starts an orderly stop, as a signal would.
     pub fn drain(&self, time: Duration) {
         self.mailbox.push(Message::Drain(time));
     }
+}
+
+/// Connects a client to `address`, whose certificate has to be one for `host`. Returns the client's
+/// own address, too.
+pub(crate) async fn dial(
+    network: &Network,
+    address: SocketAddr,
+    host: &str,
+    config: &ClientConfig,
+) -> Result<(Connection, SocketAddr), ClientError> {
+    let (dialer, connected) = Dialer::new(host, 443, config)?;
+    let socket = Socket::Memory(network.socket());
+    let local = socket.local_addr();
+    let (mailbox, closed) = (dialer.mailbox.clone(), dialer.closed.clone());
+    let worker = dialer.start(socket, address)?;
+    tokio::spawn(worker.run());
+    let handle = Handle {
+        mailbox,
+        closed,
+        response_timeout: config.response_timeout,
+    };
+    Ok((finish(handle, connected).await?, local))
 }
 
 /// A tunnel together with the connection that it needs.

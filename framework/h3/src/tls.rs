@@ -35,7 +35,9 @@ pub enum TlsError {
     #[error("key_file {0} does not belong to the certificate in cert_file {1}")]
     Mismatch(PathBuf, PathBuf),
     /// The certificate's time is over, or has not come.
-    #[error("cert_file {0}: the certificate is not valid now ({1} to {2}); renew it, or check the clock")]
+    #[error(
+        "cert_file {0}: the certificate is not valid now ({1} to {2}); renew it, or check the clock"
+    )]
     Expired(PathBuf, String, String),
     /// The file of trusted certificates cannot be read.
     #[error("CA file {0}: no usable PEM certificates ({1})")]
@@ -70,7 +72,9 @@ impl Trust {
         match self {
             Self::System => builder.set_default_verify_paths()?,
             Self::CaFile(file) => {
-                builder.set_ca_file(file).map_err(|error| TlsError::Ca(file.clone(), error))?;
+                builder
+                    .set_ca_file(file)
+                    .map_err(|error| TlsError::Ca(file.clone(), error))?;
             }
             Self::Pin(_) | Self::AcceptAny => {}
         }
@@ -97,14 +101,21 @@ impl Trust {
                 if boring::memcmp::eq(&found, expected) {
                     return Ok(());
                 }
-                Err(format!("the certificate's SHA-256 is {}, not the pinned one", hex(&found)))
+                Err(format!(
+                    "the certificate's SHA-256 is {}, not the pinned one",
+                    hex(&found)
+                ))
             }
             Self::System | Self::CaFile(_) => {
-                let Ok(address) = host.parse::<IpAddr>() else { return Ok(()) };
+                let Ok(address) = host.parse::<IpAddr>() else {
+                    return Ok(());
+                };
                 if names_address(certificate, address) {
                     return Ok(());
                 }
-                Err(format!("the certificate does not name the address {address}"))
+                Err(format!(
+                    "the certificate does not name the address {address}"
+                ))
             }
         }
     }
@@ -116,8 +127,12 @@ fn names_address(certificate: &[u8], address: IpAddr) -> bool {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     };
-    let Ok(certificate) = X509::from_der(certificate) else { return false };
-    let Some(names) = certificate.subject_alt_names() else { return false };
+    let Ok(certificate) = X509::from_der(certificate) else {
+        return false;
+    };
+    let Some(names) = certificate.subject_alt_names() else {
+        return false;
+    };
     names.iter().any(|name| name.ipaddress() == Some(&octets))
 }
 
@@ -155,7 +170,7 @@ impl Identity {
             return Err(TlsError::Mismatch(key_file.into(), cert_file.into()));
         }
         let now = Asn1Time::days_from_now(0)?;
-        if certificate.not_after() < &now || certificate.not_before() > &now {
+        if certificate.not_after() < now || certificate.not_before() > now {
             return Err(TlsError::Expired(
                 cert_file.into(),
                 certificate.not_before().to_string(),
@@ -163,7 +178,11 @@ impl Identity {
             ));
         }
         let fingerprint = fingerprint(&certificate.to_der()?)?;
-        Ok(Self { cert_file: cert_file.into(), key_file: key_file.into(), fingerprint })
+        Ok(Self {
+            cert_file: cert_file.into(),
+            key_file: key_file.into(),
+            fingerprint,
+        })
     }
 
     /// The TLS context of a server. Cheap enough to make once per worker.
@@ -213,7 +232,7 @@ fn self_signed(key: &PKey<Private>) -> Result<X509, ErrorStack> {
         .ip("127.0.0.1")
         .ip("::1")
         .build(&builder.x509v3_context(None, None))?;
-    builder.append_extension(&*names)?;
+    builder.append_extension(&names)?;
     builder.sign(key, MessageDigest::sha256())?;
     Ok(builder.build())
 }
@@ -236,7 +255,10 @@ mod tests {
 
     fn made() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
-        let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        let (cert, key) = (
+            folder.path().join("cert.pem"),
+            folder.path().join("key.pem"),
+        );
         make_self_signed(&cert, &key).unwrap();
         (folder, cert, key)
     }
@@ -246,12 +268,22 @@ mod tests {
         let (_folder, cert, key) = made();
         let identity = Identity::load(&cert, &key).unwrap();
         identity.context().unwrap();
-        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
-        let der = X509::from_pem(&fs::read(&cert).unwrap()).unwrap().to_der().unwrap();
+        assert_eq!(
+            fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        let der = X509::from_pem(&fs::read(&cert).unwrap())
+            .unwrap()
+            .to_der()
+            .unwrap();
         assert_eq!(fingerprint(&der).unwrap(), identity.fingerprint);
-        Trust::Pin(identity.fingerprint).check("anything", Some(&der)).unwrap();
+        Trust::Pin(identity.fingerprint)
+            .check("anything", Some(&der))
+            .unwrap();
         assert!(Trust::Pin([0; 32]).check("anything", Some(&der)).is_err());
-        Trust::CaFile(cert.clone()).check("127.0.0.1", Some(&der)).unwrap();
+        Trust::CaFile(cert.clone())
+            .check("127.0.0.1", Some(&der))
+            .unwrap();
         assert!(Trust::CaFile(cert).check("192.0.2.1", Some(&der)).is_err());
     }
 
@@ -259,9 +291,18 @@ mod tests {
     fn a_key_of_another_certificate_is_named() {
         let (_one, cert, key) = made();
         let (_two, _, other) = made();
-        assert!(matches!(Identity::load(&cert, &other), Err(TlsError::Mismatch(..))));
-        assert!(matches!(Identity::load(&key, &key), Err(TlsError::Certificate(..))));
-        assert!(matches!(Identity::load(&cert, &cert), Err(TlsError::Key(..))));
+        assert!(matches!(
+            Identity::load(&cert, &other),
+            Err(TlsError::Mismatch(..))
+        ));
+        assert!(matches!(
+            Identity::load(&key, &key),
+            Err(TlsError::Certificate(..))
+        ));
+        assert!(matches!(
+            Identity::load(&cert, &cert),
+            Err(TlsError::Key(..))
+        ));
     }
 
     #[test]

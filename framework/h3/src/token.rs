@@ -22,7 +22,10 @@ pub(crate) struct TokenKey {
 
 impl TokenKey {
     pub(crate) fn random() -> Self {
-        Self { key: rand::random(), epoch: Instant::now() }
+        Self {
+            key: rand::random(),
+            epoch: Instant::now(),
+        }
     }
 
     /// A token for the client at `peer` whose first Initial packet carried the destination
@@ -59,7 +62,9 @@ impl TokenKey {
             return None;
         }
         let issued = Duration::from_millis(u64::from_be_bytes(time.try_into().ok()?));
-        let age = now.saturating_duration_since(self.epoch).checked_sub(issued)?;
+        let age = now
+            .saturating_duration_since(self.epoch)
+            .checked_sub(issued)?;
         (age <= LIFETIME).then_some(original)
     }
 
@@ -90,7 +95,9 @@ impl TokenKey {
             }
         }
         input.extend_from_slice(&listener.port().to_be_bytes());
-        hmac_sha256(&self.key, &input).ok()?[..TAG_LEN].try_into().ok()
+        hmac_sha256(&self.key, &input).ok()?[..TAG_LEN]
+            .try_into()
+            .ok()
     }
 }
 
@@ -114,7 +121,10 @@ mod tests {
         let good = key.verify(now, &token, peer, listener, RETRY);
         assert_eq!(good, Some(ORIGINAL));
         // A NAT may move the port between the two packets.
-        assert!(key.verify(now, &token, address("192.0.2.1:6000"), listener, RETRY).is_some());
+        assert!(
+            key.verify(now, &token, address("192.0.2.1:6000"), listener, RETRY)
+                .is_some()
+        );
 
         let late = now + LIFETIME + Duration::from_millis(1);
         let early = now - Duration::from_secs(1);
@@ -135,7 +145,11 @@ mod tests {
         for at in 0..token.len() {
             let mut forged = token.clone();
             forged[at] ^= 1;
-            assert_eq!(key.verify(now, &forged, peer, listener, RETRY), None, "byte {at}");
+            assert_eq!(
+                key.verify(now, &forged, peer, listener, RETRY),
+                None,
+                "byte {at}"
+            );
         }
     }
 }

@@ -151,11 +151,20 @@ impl Worker {
         Ok(())
     }
 
-    fn insert(&mut self, cid: Cid, quic: quiche::Connection<Buffers>, role: Role, now: Instant) -> usize {
+    fn insert(
+        &mut self,
+        cid: Cid,
+        quic: quiche::Connection<Buffers>,
+        role: Role,
+        now: Instant,
+    ) -> usize {
         let entry = self.connections.vacant_entry();
         let slot = entry.key();
         self.next_serial += 1;
-        let key = ConnectionKey { slot, serial: self.next_serial };
+        let key = ConnectionKey {
+            slot,
+            serial: self.next_serial,
+        };
         let mut connection = Connection::new(key, quic, role, &self.limits, now);
         crate::diagnostics::attach(&mut connection.http.quic);
         entry.insert(connection);
@@ -235,7 +244,7 @@ impl Worker {
                         self.enqueue(key.slot);
                     }
                 }
-                Message::Command(command) => self.command(command, now),
+                Message::Command(command) => self.command(*command, now),
                 Message::Packets(info, mut bytes, stride) => {
                     self.on_run(info, &mut bytes, stride, now, true);
                 }
@@ -248,13 +257,17 @@ impl Worker {
 
     /// A client's worker has one connection.
     fn command(&mut self, command: Command, now: Instant) {
-        let Some((slot, connection)) = self.connections.iter_mut().next() else { return };
+        let Some((slot, connection)) = self.connections.iter_mut().next() else {
+            return;
+        };
         connection.command(command, now);
         self.enqueue(slot);
     }
 
     fn find(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
-        self.connections.get_mut(key.slot).filter(|connection| connection.key == key)
+        self.connections
+            .get_mut(key.slot)
+            .filter(|connection| connection.key == key)
     }
 
     fn read_socket(&mut self, now: Instant) -> bool {
@@ -316,7 +329,9 @@ impl Worker {
     }
 
     fn receive(&mut self, slot: usize, info: RecvInfo, packet: &mut [u8], now: Instant) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         match catch_unwind(AssertUnwindSafe(|| connection.http.quic.recv(packet, info))) {
             Ok(Ok(_)) => connection.last_received = now,
             // The connection closes itself where the error is the peer's; others are not touched.
@@ -334,8 +349,13 @@ impl Worker {
         let Some(worker) = cid.worker().filter(|&worker| worker != self.index) else {
             return false;
         };
-        let Some(mailbox) = self.workers.get(usize::from(worker)) else { return false };
-        mailbox.push_below(FOREIGN_PACKETS, Message::Packets(info, bytes.to_vec(), stride));
+        let Some(mailbox) = self.workers.get(usize::from(worker)) else {
+            return false;
+        };
+        mailbox.push_below(
+            FOREIGN_PACKETS,
+            Message::Packets(info, bytes.to_vec(), stride),
+        );
         true
     }
 
@@ -365,11 +385,19 @@ impl Worker {
         match verdict {
             Verdict::Drop => None,
             Verdict::Reply(len) => {
-                let info = SendInfo { from: info.to, to: info.from, at: now };
+                let info = SendInfo {
+                    from: info.to,
+                    to: info.from,
+                    at: now,
+                };
                 self.socket.try_send(&self.out[..len], len, &info);
                 None
             }
-            Verdict::Accept { cid, original, place } => {
+            Verdict::Accept {
+                cid,
+                original,
+                place,
+            } => {
                 let accepted = match &original {
                     Some(original) => quiche::accept_with_retry::<Buffers>(
                         &cid.to_quiche(),
@@ -405,12 +433,7 @@ impl Worker {
     }
 
     /// Tells a client that there is no place for it, and keeps nothing.
-    fn refuse(
-        &mut self,
-        mut quic: quiche::Connection<Buffers>,
-        packet: &mut [u8],
-        info: RecvInfo,
-    ) {
+    fn refuse(&mut self, mut quic: quiche::Connection<Buffers>, packet: &mut [u8], info: RecvInfo) {
         let received = quic.recv(packet, info);
         let closed = quic.close(false, CONNECTION_REFUSED, b"too many connections");
         if received.is_ok()
@@ -437,11 +460,15 @@ impl Worker {
     }
 
     fn drain(&mut self, now: Instant) {
-        let Some(until) = self.drain_until else { return };
+        let Some(until) = self.drain_until else {
+            return;
+        };
         let is_over = now >= until;
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            let Some(connection) = self.connections.get_mut(slot) else {
+                continue;
+            };
             if connection.drain() || is_over {
                 connection.close();
             }
@@ -457,7 +484,9 @@ impl Worker {
 
     /// One connection's part of the turn. Returns whether it wants another at once.
     fn look_after(&mut self, slot: usize, now: Instant) -> bool {
-        let Some(connection) = self.connections.get_mut(slot) else { return false };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return false;
+        };
         connection.is_queued = false;
         let mut cx = TurnCx {
             now,
@@ -475,7 +504,9 @@ impl Worker {
         };
         self.update_routes(slot);
         wants_more |= self.send(slot);
-        let Some(connection) = self.connections.get_mut(slot) else { return false };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return false;
+        };
         if connection.http.quic.is_closed() || self.is_abandoned(slot) {
             self.forget(slot);
             return false;
@@ -498,8 +529,12 @@ impl Worker {
     }
 
     fn schedule(&mut self, slot: usize) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Some(due) = connection.deadline(&self.limits) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Some(due) = connection.deadline(&self.limits) else {
+            return;
+        };
         // An earlier entry comes first anyway, and makes a later one when it is looked at.
         if connection.scheduled.is_none_or(|scheduled| due < scheduled) {
             connection.scheduled = Some(due);
@@ -514,7 +549,9 @@ impl Worker {
 
     /// Gives the peer fresh connection IDs, and forgets those that it has retired.
     fn update_routes(&mut self, slot: usize) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let quic = &mut connection.http.quic;
         while let Some(retired) = quic.retired_scid_next() {
             self.routes.remove(&Cid::copy_from(&retired));
@@ -535,7 +572,9 @@ impl Worker {
 
     /// Sends what a connection has to send. Returns whether it has more.
     fn send(&mut self, slot: usize) -> bool {
-        let Some(connection) = self.connections.get_mut(slot) else { return false };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return false;
+        };
         let quic = &mut connection.http.quic;
         let max_segments = self.socket.max_segments();
         // Packets of one length and one path, back to back.
@@ -548,20 +587,37 @@ impl Worker {
             let (len, info) = match quic.send(&mut self.out[filled..]) {
                 Ok(sent) => sent,
                 Err(quiche::Error::Done) => {
-                    flush(&mut self.socket, &mut self.blocked, &self.out[..filled], segment, pending);
+                    flush(
+                        &mut self.socket,
+                        &mut self.blocked,
+                        &self.out[..filled],
+                        segment,
+                        pending,
+                    );
                     return false;
                 }
                 Err(error) => {
                     debug!(%error, "connection cannot send");
                     let _ = quic.close(false, 1, b"internal");
-                    flush(&mut self.socket, &mut self.blocked, &self.out[..filled], segment, pending);
+                    flush(
+                        &mut self.socket,
+                        &mut self.blocked,
+                        &self.out[..filled],
+                        segment,
+                        pending,
+                    );
                     return false;
                 }
             };
-            let continues =
-                pending.is_some_and(|first| same_path(&first, &info)) && len <= segment;
+            let continues = pending.is_some_and(|first| same_path(&first, &info)) && len <= segment;
             if !continues {
-                flush(&mut self.socket, &mut self.blocked, &self.out[..filled], segment, pending);
+                flush(
+                    &mut self.socket,
+                    &mut self.blocked,
+                    &self.out[..filled],
+                    segment,
+                    pending,
+                );
                 self.out.copy_within(filled..filled + len, 0);
                 (segment, filled, count) = (len, 0, 0);
                 pending = Some(info);
@@ -570,18 +626,41 @@ impl Worker {
             count += 1;
             let is_full = count >= max_segments || filled + MAX_UDP_PAYLOAD > self.out.len();
             if len < segment || is_full {
-                flush(&mut self.socket, &mut self.blocked, &self.out[..filled], segment, pending);
+                flush(
+                    &mut self.socket,
+                    &mut self.blocked,
+                    &self.out[..filled],
+                    segment,
+                    pending,
+                );
                 (segment, filled, count, pending) = (0, 0, 0, None);
             }
         }
-        flush(&mut self.socket, &mut self.blocked, &self.out[..filled], segment, pending);
+        flush(
+            &mut self.socket,
+            &mut self.blocked,
+            &self.out[..filled],
+            segment,
+            pending,
+        );
         true
     }
 
     fn retry_blocked(&mut self) {
-        let Some(Blocked { packets, segment, info }) = self.blocked.take() else { return };
+        let Some(Blocked {
+            packets,
+            segment,
+            info,
+        }) = self.blocked.take()
+        else {
+            return;
+        };
         if self.socket.try_send(&packets, segment, &info) == Sent::Blocked {
-            self.blocked = Some(Blocked { packets, segment, info });
+            self.blocked = Some(Blocked {
+                packets,
+                segment,
+                info,
+            });
         }
     }
 }
@@ -603,6 +682,10 @@ fn flush(
     }
     if blocked.is_some() || socket.try_send(packets, segment, &info) == Sent::Blocked {
         // At most one batch waits: more would be lost to a congested path anyway.
-        blocked.get_or_insert(Blocked { packets: packets.to_vec(), segment, info });
+        blocked.get_or_insert(Blocked {
+            packets: packets.to_vec(),
+            segment,
+            info,
+        });
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderMap, Method};
+use http::Method;
 use tokio::sync::oneshot;
 
 pub use self::wire::Faults;
@@ -22,10 +22,9 @@ use crate::connection::{ClientError, CloseReason, Connection, OpenTunnel, Transp
 use crate::endpoint::{StartContext, endpoint_types};
 use crate::flow::Flow;
 use crate::packet::Packet;
-use crate::proxy_status;
 use crate::request::Request;
 use crate::response::{Body, Response};
-use crate::router::{Mount, PROXY_STATUS, Router};
+use crate::router::{Mount, Router};
 use crate::tunnel::{self, Tunnel};
 
 /// How long a test waits before it fails. In memory everything happens at once; a machine under
@@ -46,7 +45,10 @@ impl TestServer {
     /// When no such type is linked, or its example does not start.
     pub async fn example(tag: &str) -> Self {
         let types = endpoint_types().expect("type tags are unique");
-        let kind = types.iter().find(|kind| kind.tag == tag).expect("the type is linked");
+        let kind = types
+            .iter()
+            .find(|kind| kind.tag == tag)
+            .expect("the type is linked");
         Self::from_json(kind.example).await
     }
 
@@ -70,8 +72,14 @@ impl TestServer {
     /// When a mount cannot be reached or an endpoint does not start.
     pub async fn with_mounts(mounts: Vec<Mount>, cx: StartContext) -> Self {
         let mut router = Router::new(mounts, cx.proxy_name.clone()).expect("mounts are reachable");
-        router.start(&cx).await.unwrap_or_else(|error| panic!("{error}"));
-        Self { router: Arc::new(router), faults: Faults::default() }
+        router
+            .start(&cx)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            router: Arc::new(router),
+            faults: Faults::default(),
+        }
     }
 
     /// The same server behind a wire with `faults`.
@@ -85,7 +93,9 @@ impl TestServer {
     pub async fn request(&self, request: Request) -> Response {
         let router = self.router.clone();
         // A task of its own, as in the engine, so that a panic is caught where it would be.
-        tokio::spawn(async move { router.dispatch(request).await }).await.expect("dispatch")
+        tokio::spawn(async move { router.dispatch(request).await })
+            .await
+            .expect("dispatch")
     }
 
     /// Opens a tunnel.
@@ -110,15 +120,15 @@ impl Transport for TestServer {
         Ok(Self::request(self, request).await)
     }
 
-    async fn open(
-        &self,
-        request: Request,
-        flow: Box<dyn Flow>,
-    ) -> Result<OpenTunnel, ClientError> {
-        assert_eq!(request.method, Method::CONNECT, "a tunnel request is a CONNECT");
+    async fn open(&self, request: Request, flow: Box<dyn Flow>) -> Result<OpenTunnel, ClientError> {
+        assert_eq!(
+            request.method,
+            Method::CONNECT,
+            "a tunnel request is a CONNECT"
+        );
         let response = Self::request(self, request).await;
         let Body::Flow(server) = response.body else {
-            return Err(refused(response.status, response.headers));
+            return Err(ClientError::refused(response.status, response.headers));
         };
         let (ended, receiver) = oneshot::channel();
         tokio::spawn(wire::run(server, flow, self.faults, ended));
@@ -130,14 +140,6 @@ impl Transport for TestServer {
     async fn closed(&self) -> CloseReason {
         std::future::pending().await
     }
-}
-
-fn refused(status: http::StatusCode, headers: HeaderMap) -> ClientError {
-    let proxy_status = headers
-        .get(PROXY_STATUS)
-        .and_then(|value| value.to_str().ok())
-        .and_then(proxy_status::parse);
-    ClientError::Refused { status, proxy_status, headers }
 }
 
 /// A [`Tunnel`] whose waits end in a panic instead of never.
@@ -167,7 +169,9 @@ impl TestTunnel {
     /// When it is still open after five seconds.
     pub async fn ended(&mut self) {
         let drain = async { while self.0.recv().await.is_some() {} };
-        tokio::time::timeout(PATIENCE, drain).await.expect("the tunnel ends in time");
+        tokio::time::timeout(PATIENCE, drain)
+            .await
+            .expect("the tunnel ends in time");
     }
 
     /// Whether nothing comes for `time`.

@@ -38,11 +38,21 @@ struct End {
 impl End {
     fn new(flow: Box<dyn Flow>, seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        Self { flow, outbox: Outbox::default(), capsules: CapsuleDecoder::default(), random }
+        Self {
+            flow,
+            outbox: Outbox::default(),
+            capsules: CapsuleDecoder::default(),
+            random,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.flow.poll_outbound(&mut FlowCx::new(&mut self.outbox, cx.waker(), BATCH_LEN, MAX_LEN))
+        self.flow.poll_outbound(&mut FlowCx::new(
+            &mut self.outbox,
+            cx.waker(),
+            BATCH_LEN,
+            MAX_LEN,
+        ))
     }
 
     /// Takes what `from` has put out. Returns whether there was anything.

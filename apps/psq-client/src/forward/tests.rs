@@ -75,11 +75,8 @@ fn udp_06_international_names_become_a_labels() {
 
 #[test]
 fn only_an_answer_that_stays_the_same_ends_a_forward() {
-    let refused = |status: u16| ClientError::Refused {
-        status: StatusCode::from_u16(status).unwrap(),
-        proxy_status: None,
-        headers: HeaderMap::new(),
-    };
+    let refused =
+        |status: u16| ClientError::refused(StatusCode::from_u16(status).unwrap(), HeaderMap::new());
     for status in [204, 302, 400, 401, 403, 404, 405, 501] {
         assert!(is_final(&refused(status)), "{status}");
     }

@@ -126,49 +126,82 @@ fn fs_08_links_are_not_followed_in_any_place() {
     }
 }
 
+/// Looking comes first and stops at a link; this is for the one that appears in between.
+#[test]
+fn fs_08_opening_alone_follows_no_link() {
+    let layout = layout();
+    symlink("sub/file", layout.path().join("public/link")).unwrap();
+    for resolver in [
+        Resolver::Kernel {
+            follow_symlinks: false,
+        },
+        Resolver::Walk,
+    ] {
+        let error = open(&layout, resolver)
+            .open_at(Path::new("link"), READ)
+            .unwrap_err();
+        assert_eq!(
+            Errno::from_io_error(&error),
+            Some(Errno::LOOP),
+            "{resolver:?}"
+        );
+    }
+}
+
 /// Threat row 47: each resolver against a folder that is swapped for a link to the outside.
 #[test]
 fn fs_08_a_folder_swapped_for_a_link_never_lets_anything_out() {
-    const SWAPS: usize = 10_000;
     for resolver in RESOLVERS {
-        let layout = layout();
-        let public = layout.path().join("public");
-        symlink(layout.path().join("outside"), public.join("link")).unwrap();
-        let root = open(&layout, resolver);
-        let seen_both = AtomicBool::new(false);
-        let done = AtomicBool::new(false);
-        let (mut served, mut refused) = (0, 0);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let deadline = Instant::now() + Duration::from_secs(20);
-                let mut swaps = 0;
-                while swaps < SWAPS
-                    || (!seen_both.load(Ordering::Relaxed) && Instant::now() < deadline)
-                {
-                    let (a, b) = (public.join("sub"), public.join("link"));
-                    renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE).unwrap();
-                    swaps += 1;
-                }
-                done.store(true, Ordering::Relaxed);
-            });
-            while !done.load(Ordering::Relaxed) {
-                match find(&root, "sub/file") {
-                    Ok(Found::File(mut file)) => {
-                        let mut content = String::new();
-                        file.read_to_string(&mut content).unwrap();
-                        assert_eq!(content, "inside", "{resolver:?}");
-                        served += 1;
-                    }
-                    _ => refused += 1,
-                }
-                seen_both.store(served > 0 && refused > 0, Ordering::Relaxed);
-            }
-        });
-        assert!(
-            served > 0 && refused > 0,
-            "{resolver:?}: {served} served, {refused} refused"
-        );
+        race(resolver, "sub", "outside", "sub/file");
     }
+}
+
+/// The same, with the file itself.
+#[test]
+fn fs_08_a_file_swapped_for_a_link_never_lets_anything_out() {
+    for resolver in RESOLVERS {
+        race(resolver, "sub/file", "canary.txt", "sub/file");
+    }
+}
+
+/// Swaps `inside` for a link to `outside` and back, 10,000 times, while `asked` is looked for.
+fn race(resolver: Resolver, inside: &str, outside: &str, asked: &str) {
+    const SWAPS: usize = 10_000;
+    let layout = layout();
+    let inside = layout.path().join("public").join(inside);
+    let link = layout.path().join("public/link");
+    symlink(layout.path().join(outside), &link).unwrap();
+    let root = open(&layout, resolver);
+    let seen_both = AtomicBool::new(false);
+    let done = AtomicBool::new(false);
+    let (mut served, mut refused) = (0, 0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let mut swaps = 0;
+            while swaps < SWAPS || !seen_both.load(Ordering::Relaxed) && Instant::now() < deadline {
+                renameat_with(CWD, &inside, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+                swaps += 1;
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            match find(&root, asked) {
+                Ok(Found::File(mut file)) => {
+                    let mut content = String::new();
+                    file.read_to_string(&mut content).unwrap();
+                    assert_eq!(content, "inside", "{resolver:?}");
+                    served += 1;
+                }
+                _ => refused += 1,
+            }
+            seen_both.store(served > 0 && refused > 0, Ordering::Relaxed);
+        }
+    });
+    assert!(
+        served > 0 && refused > 0,
+        "{resolver:?}: {served} served, {refused} refused"
+    );
 }
 
 #[test]

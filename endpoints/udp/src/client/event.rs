@@ -14,7 +14,7 @@ pub(super) const QUIC_MIN_PAYLOAD_LEN: usize = 1200;
 /// Something that happened to a [`Forward`](super::Forward). Its `Display` is one line for the user.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Event<'a> {
+pub enum ForwardEvent<'a> {
     /// A user has a tunnel.
     Opened {
         /// The user's address.
@@ -51,7 +51,7 @@ pub enum Event<'a> {
     },
 }
 
-impl Event<'_> {
+impl ForwardEvent<'_> {
     pub(super) fn log(&self) {
         match self {
             Self::Opened { .. } | Self::Ended { .. } => debug!("{self}"),
@@ -62,7 +62,7 @@ impl Event<'_> {
     }
 }
 
-impl fmt::Display for Event<'_> {
+impl fmt::Display for ForwardEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Opened { user } => write!(f, "tunnel for {user} is open"),

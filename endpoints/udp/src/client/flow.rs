@@ -8,7 +8,7 @@ use pasque::{Admit, Batch, Error, Flow, FlowCx, Result};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::event::{Event, QUIC_MIN_PAYLOAD_LEN};
+use super::event::{ForwardEvent, QUIC_MIN_PAYLOAD_LEN};
 use super::session::Tunnels;
 use super::user::User;
 use crate::MAX_PAYLOAD_LEN;
@@ -44,7 +44,7 @@ impl ClientFlow {
         if !self.has_warned {
             self.has_warned = true;
             let user = self.user.address();
-            (self.tunnels.on_event)(Event::PathTooSmall { user, max_len });
+            (self.tunnels.on_event)(ForwardEvent::PathTooSmall { user, max_len });
         }
     }
 }

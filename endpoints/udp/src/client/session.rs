@@ -8,8 +8,8 @@ use std::time::Duration;
 use pasque::{Connection, Request};
 use tokio::time::Instant;
 
-use super::Limits;
-use super::event::Event;
+use super::ForwardLimits;
+use super::event::ForwardEvent;
 use super::flow::ClientFlow;
 use super::user::User;
 use crate::socket::BatchSocket;
@@ -22,8 +22,8 @@ pub(super) struct Tunnels {
     pub(super) socket: BatchSocket,
     pub(super) connection: Connection,
     pub(super) request: Box<dyn Fn() -> Request + Send + Sync>,
-    pub(super) on_event: Box<dyn Fn(Event<'_>) + Send + Sync>,
-    pub(super) limits: Limits,
+    pub(super) on_event: Box<dyn Fn(ForwardEvent<'_>) + Send + Sync>,
+    pub(super) limits: ForwardLimits,
 }
 
 impl fmt::Debug for Tunnels {
@@ -55,7 +55,7 @@ pub(super) async fn run(
             Err(error) => {
                 if is_first_attempt {
                     let error = &error;
-                    (tunnels.on_event)(Event::Refused {
+                    (tunnels.on_event)(ForwardEvent::Refused {
                         user: address,
                         error,
                     });
@@ -65,9 +65,9 @@ pub(super) async fn run(
         };
         let opened = Instant::now();
         user.open();
-        (tunnels.on_event)(Event::Opened { user: address });
+        (tunnels.on_event)(ForwardEvent::Opened { user: address });
         let result = tunnel.ended().await;
-        (tunnels.on_event)(Event::Ended {
+        (tunnels.on_event)(ForwardEvent::Ended {
             user: address,
             error: result.as_ref().err(),
         });

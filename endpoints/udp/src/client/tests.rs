@@ -178,7 +178,7 @@ async fn a_closed_user_takes_nothing_and_ends_its_flow() {
 async fn silence_ends_a_users_tunnel() {
     pause();
     let mut driver = Driver::new();
-    let idle_timeout = Limits::default().idle_timeout;
+    let idle_timeout = ForwardLimits::default().idle_timeout;
     advance(idle_timeout - Duration::from_secs(1)).await;
     driver.push(&[b"hi"]);
     assert!(driver.poll(1320).is_pending());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::event::Event;
+use super::event::ForwardEvent;
 use super::session::{self, Outcome, Tunnels};
 use super::user::User;
 use crate::failure::Failure;
@@ -116,7 +116,7 @@ impl Users {
             .retain(|_, entry| !matches!(entry, Entry::Refused { until, .. } if *until <= now));
         let has_place = self.entries.len() < limit;
         if !has_place && !self.is_full {
-            (self.tunnels.on_event)(Event::TooManyUsers { user, limit });
+            (self.tunnels.on_event)(ForwardEvent::TooManyUsers { user, limit });
         }
         self.is_full = !has_place;
         has_place

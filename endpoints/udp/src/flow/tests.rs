@@ -180,6 +180,26 @@ async fn udp_20_an_unusable_socket_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn udp_20_a_socket_that_only_fails_ends_the_stream() {
+    let fake = Fake::default();
+    let mut driver = Driver::to(&fake);
+    for _ in 0..MAX_FAILED_READS - 1 {
+        fake.read(Read::Error(Errno::INVAL));
+    }
+    while !fake.lock().reads.is_empty() {
+        assert!(driver.poll(64).is_pending());
+    }
+    for _ in 0..MAX_FAILED_READS {
+        fake.read(Read::Error(Errno::INVAL));
+    }
+    assert!(driver.poll(64).is_pending());
+    let Poll::Ready(Err(error)) = driver.poll(64) else {
+        panic!("the flow lives on");
+    };
+    assert_eq!(error.stream_error().code(), 0x010f);
+}
+
+#[tokio::test]
 async fn udp_20_a_link_that_stays_down_ends_the_stream() {
     pause();
     let fake = Fake::default();
@@ -328,7 +348,7 @@ async fn udp_45_a_capsule_beyond_the_link_is_skipped() {
 }
 
 #[tokio::test]
-async fn udp_71_a_flow_with_one_address_keeps_it() {
+async fn a_refusing_target_with_one_address_is_kept() {
     let fake = Fake::default();
     let target = Candidates::open([address(1)], FakeNetwork::new(&[(address(1), &fake)])).unwrap();
     let mut driver = Driver {

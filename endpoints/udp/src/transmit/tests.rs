@@ -3,6 +3,9 @@ use rustix::io::Errno;
 use super::*;
 use crate::testing::{Fake, FakeSocket};
 
+/// The length of one send, and that of its segments.
+type Lens = (usize, Option<usize>);
+
 struct Direct(FakeSocket);
 
 impl Route for Direct {
@@ -23,8 +26,7 @@ fn transmit(lens: &[usize], fake: &Fake) -> (io::Result<()>, Counters) {
     (result, counters)
 }
 
-/// Lengths of the sends, each with its segment length.
-fn sends(fake: &Fake) -> Vec<(usize, Option<usize>)> {
+fn sends(fake: &Fake) -> Vec<Lens> {
     fake.lock()
         .sends
         .iter()
@@ -34,7 +36,7 @@ fn sends(fake: &Fake) -> Vec<(usize, Option<usize>)> {
 
 #[test]
 fn neighbours_of_one_length_leave_together() {
-    let table: [(&[usize], &[(usize, Option<usize>)]); 9] = [
+    let table: [(&[usize], &[Lens]); 9] = [
         (&[], &[]),
         (&[9], &[(9, None)]),
         (&[9, 9, 9], &[(27, Some(9))]),

@@ -4,9 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use pasque::connection::{ClientError, CloseReason, OpenTunnel};
-use pasque::proxy_status;
 use pasque::wire::message::{ContentLength, ResponseHead, parse_response, request_fields};
 use pasque::{Body, Flow, Request, Response, StreamError};
 use quiche::h3;
@@ -22,13 +21,14 @@ use crate::tls::Trust;
 /// How long a tunnel request waits for the server's SETTINGS.
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads a response's `proxy-status`.
-const PROXY_STATUS: &str = "proxy-status";
-
 /// What a client's handle asks of the worker.
 pub(crate) enum Command {
     Request(Request, oneshot::Sender<Result<Response, ClientError>>),
-    Open(Request, Box<dyn Flow>, oneshot::Sender<Result<OpenTunnel, ClientError>>),
+    Open(
+        Request,
+        Box<dyn Flow>,
+        oneshot::Sender<Result<OpenTunnel, ClientError>>,
+    ),
     /// A handle has stopped waiting for something.
     Reconsider,
     Close,
@@ -37,7 +37,10 @@ pub(crate) enum Command {
 /// A request without an answer.
 enum Waiting {
     Response(oneshot::Sender<Result<Response, ClientError>>, Method),
-    Tunnel(oneshot::Sender<Result<OpenTunnel, ClientError>>, Box<dyn Flow>),
+    Tunnel(
+        oneshot::Sender<Result<OpenTunnel, ClientError>>,
+        Box<dyn Flow>,
+    ),
 }
 
 impl Waiting {
@@ -101,8 +104,13 @@ impl ClientSide {
 
     /// When the server has to be asked for a sign of life, or given up.
     pub(super) fn deadline(&self, last_received: Instant) -> Option<Instant> {
-        let quiet_since = self.last_probe.map_or(last_received, |probe| probe.max(last_received));
-        let settings = self.queue.front().map(|(since, ..)| *since + SETTINGS_TIMEOUT);
+        let quiet_since = self
+            .last_probe
+            .map_or(last_received, |probe| probe.max(last_received));
+        let settings = self
+            .queue
+            .front()
+            .map(|(since, ..)| *since + SETTINGS_TIMEOUT);
         let due = (quiet_since + KEEPALIVE).min(last_received + DEAD_AFTER);
         Some(settings.map_or(due, |settings| settings.min(due)))
     }
@@ -142,7 +150,9 @@ impl Connection {
 
     /// Decides whether the server is the one that was meant, once its certificate is known.
     pub(super) fn admit_server(&mut self) -> bool {
-        let Role::Client(client) = &mut self.role else { return true };
+        let Role::Client(client) = &mut self.role else {
+            return true;
+        };
         match client.trust.check(&client.host, self.http.quic.peer_cert()) {
             Ok(()) => {
                 if let Some(connected) = client.connected.take() {
@@ -153,7 +163,10 @@ impl Connection {
             Err(reason) => {
                 client.refused = Some(reason);
                 // bad_certificate (RFC 8446 §6.2) as a QUIC crypto error (RFC 9001 §4.8).
-                let _ = self.http.quic.close(false, 0x100 + 42, b"certificate refused");
+                let _ = self
+                    .http
+                    .quic
+                    .close(false, 0x100 + 42, b"certificate refused");
                 false
             }
         }
@@ -171,7 +184,9 @@ impl Connection {
             let _ = self.http.quic.close(false, 0, b"no sign of life");
             return;
         }
-        let quiet_since = client.last_probe.map_or(last_received, |probe| probe.max(last_received));
+        let quiet_since = client
+            .last_probe
+            .map_or(last_received, |probe| probe.max(last_received));
         if cx.now.saturating_duration_since(quiet_since) >= KEEPALIVE {
             client.last_probe = Some(cx.now);
             // quiche never asks for a sign of life by itself.
@@ -251,8 +266,7 @@ impl Connection {
         let id = match h3.send_request(&mut self.http.quic, &fields, fin) {
             Ok(id) => id,
             Err(
-                h3::Error::StreamBlocked
-                | h3::Error::TransportError(quiche::Error::StreamLimit),
+                h3::Error::StreamBlocked | h3::Error::TransportError(quiche::Error::StreamLimit),
             ) => return Some((request, waiting)),
             Err(h3::Error::FrameUnexpected) => {
                 // The server has said that it is going away.
@@ -267,10 +281,13 @@ impl Connection {
         let send = match (is_tunnel, fin) {
             (true, _) => Outgoing::Tunnel,
             (false, true) => Outgoing::Over,
-            (false, false) => Outgoing::Content(Content::new(std::mem::take(&mut request.body), None)),
+            (false, false) => {
+                Outgoing::Content(Content::new(std::mem::take(&mut request.body), None))
+            }
         };
         let waker = StreamWaker::new(cx.mailbox.clone(), self.key, id);
-        self.streams.insert(id, Stream::new(waker, Recv::Head, send));
+        self.streams
+            .insert(id, Stream::new(waker, Recv::Head, send));
         self.send_content(id);
         if let Some(client) = self.client() {
             client.waiting.insert(id, waiting);
@@ -280,7 +297,11 @@ impl Connection {
 
     fn cancel_abandoned(&mut self) {
         let Some(client) = self.client() else { return };
-        let abandoned: Vec<u64> = client.waiting.extract_if(|_, w| w.is_abandoned()).map(|(id, _)| id).collect();
+        let abandoned: Vec<u64> = client
+            .waiting
+            .extract_if(|_, w| w.is_abandoned())
+            .map(|(id, _)| id)
+            .collect();
         for id in abandoned {
             self.http.abort(id, StreamError::RequestCancelled);
             self.remove(id);
@@ -295,7 +316,9 @@ impl Connection {
         cx: &mut TurnCx<'_>,
     ) {
         let Some(client) = self.client() else { return };
-        let Some(waiting) = client.waiting.remove(&id) else { return };
+        let Some(waiting) = client.waiting.remove(&id) else {
+            return;
+        };
         let is_tunnel = matches!(waiting, Waiting::Tunnel(..));
         let head = match parse_response(pairs(list), is_tunnel) {
             Ok(head) if head.is_informational() && more_frames => {
@@ -337,7 +360,7 @@ impl Connection {
                 }
             }
             Waiting::Tunnel(reply, _) => {
-                let _ = reply.send(Err(refused(head.status, head.headers)));
+                let _ = reply.send(Err(ClientError::refused(head.status, head.headers)));
                 // The tunnel is not to be: neither side has anything more to say.
                 self.http.abort(id, StreamError::RequestCancelled);
                 self.remove(id);
@@ -354,7 +377,9 @@ impl Connection {
         reply: oneshot::Sender<Result<Response, ClientError>>,
         cx: &mut TurnCx<'_>,
     ) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
         let has_none = *method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
         stream.length = match has_none {
             true => ContentLength::none_expected(),
@@ -368,7 +393,10 @@ impl Connection {
             stream.recv = Recv::Content(inflow);
         } else {
             stream.recv = Recv::Over;
-            let whole = stream.length.finish().map_err(|_short| io::ErrorKind::UnexpectedEof);
+            let whole = stream
+                .length
+                .finish()
+                .map_err(|_short| io::ErrorKind::UnexpectedEof);
             inflow.end(whole);
         }
         let _ = reply.send(Ok(response));
@@ -391,7 +419,10 @@ impl Connection {
         for (_, _, waiting) in client.queue.drain(..) {
             waiting.fail(ClientError::Closed(CloseReason::Peer));
         }
-        let unanswered: Vec<_> = client.waiting.extract_if(|stream, _| *stream >= id).collect();
+        let unanswered: Vec<_> = client
+            .waiting
+            .extract_if(|stream, _| *stream >= id)
+            .collect();
         for (stream, waiting) in unanswered {
             waiting.fail(ClientError::Closed(CloseReason::Peer));
             self.http.abort(stream, StreamError::RequestCancelled);
@@ -422,7 +453,9 @@ impl Connection {
     }
 
     fn close_reason(&self) -> CloseReason {
-        let Role::Client(client) = &self.role else { return CloseReason::Local };
+        let Role::Client(client) = &self.role else {
+            return CloseReason::Local;
+        };
         if client.is_dead || self.http.quic.is_timed_out() {
             return CloseReason::TimedOut;
         }
@@ -430,8 +463,7 @@ impl Connection {
             return CloseReason::Local;
         }
         if let Some(error) = self.http.quic.peer_error() {
-            let is_orderly =
-                error.error_code == if error.is_app { NO_ERROR } else { 0 };
+            let is_orderly = error.error_code == if error.is_app { NO_ERROR } else { 0 };
             return match is_orderly {
                 true => CloseReason::Peer,
                 false => CloseReason::PeerError(
@@ -451,11 +483,17 @@ impl Connection {
     }
 
     fn handshake_failure(&self, reason: &CloseReason) -> ClientError {
-        let Role::Client(client) = &self.role else { return ClientError::Timeout };
+        let Role::Client(client) = &self.role else {
+            return ClientError::Timeout;
+        };
         if let Some(refused) = &client.refused {
             return ClientError::Tls(refused.clone());
         }
-        let crypto = |code: &u64| (0x100..0x200).contains(code).then(|| describe_alert(code - 0x100));
+        let crypto = |code: &u64| {
+            (0x100..0x200)
+                .contains(code)
+                .then(|| describe_alert(code - 0x100))
+        };
         match reason {
             CloseReason::PeerError(code, _) => match crypto(code) {
                 Some(alert) => ClientError::Tls(format!("the server refused: {alert}")),
@@ -463,9 +501,13 @@ impl Connection {
             },
             CloseReason::LocalError(code, _) => match crypto(code) {
                 Some(alert) => ClientError::Tls(alert),
-                None => ClientError::Unreachable { host: client.authority.clone() },
+                None => ClientError::Unreachable {
+                    host: client.authority.clone(),
+                },
             },
-            CloseReason::TimedOut => ClientError::Unreachable { host: client.authority.clone() },
+            CloseReason::TimedOut => ClientError::Unreachable {
+                host: client.authority.clone(),
+            },
             other => ClientError::Closed(other.clone()),
         }
     }
@@ -480,10 +522,4 @@ fn describe_alert(alert: u64) -> String {
         120 => "the server does not speak HTTP/3".into(),
         other => format!("TLS alert {other}"),
     }
-}
-
-fn refused(status: StatusCode, headers: HeaderMap) -> ClientError {
-    let proxy_status =
-        headers.get(PROXY_STATUS).and_then(|value| value.to_str().ok()).and_then(proxy_status::parse);
-    ClientError::Refused { status, proxy_status, headers }
 }

@@ -66,7 +66,12 @@ pub(super) struct Content {
 
 impl Content {
     pub(super) fn new(body: Body, announced: Option<u64>) -> Self {
-        Self { body, chunk: Bytes::new(), left: announced, is_complete: false }
+        Self {
+            body,
+            chunk: Bytes::new(),
+            left: announced,
+            is_complete: false,
+        }
     }
 
     /// Makes the next chunk current.
@@ -98,14 +103,20 @@ impl Content {
 impl Outgoing {
     /// Last bytes, then the end of the stream.
     pub(super) fn last(rest: Bytes) -> Self {
-        let body = if rest.is_empty() { Body::Empty } else { Body::Full(rest) };
+        let body = if rest.is_empty() {
+            Body::Empty
+        } else {
+            Body::Full(rest)
+        };
         Self::Content(Content::new(body, None))
     }
 }
 
 impl Connection {
     pub(super) fn on_data(&mut self, id: u64, cx: &mut TurnCx<'_>) {
-        let Some(stream) = self.streams.get(&id) else { return };
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
         if matches!(stream.recv, Recv::Head) {
             // Content before the fields of a response (RFC 9114 §4.1).
             return self.http.close(FRAME_UNEXPECTED, "DATA before HEADERS");
@@ -116,7 +127,9 @@ impl Connection {
     /// Moves what has come to its reader, as far as there is room for it.
     pub(super) fn read_content(&mut self, id: u64, cx: &mut TurnCx<'_>) {
         loop {
-            let Some(stream) = self.streams.get_mut(&id) else { return };
+            let Some(stream) = self.streams.get_mut(&id) else {
+                return;
+            };
             let room = match &stream.recv {
                 Recv::Tunnel => cx.scratch.len(),
                 Recv::Content(inflow) if inflow.is_abandoned() => {
@@ -145,7 +158,9 @@ impl Connection {
                     }
                 }
                 _ => {
-                    let Some(tunnel) = &mut stream.tunnel else { return };
+                    let Some(tunnel) = &mut stream.tunnel else {
+                        return;
+                    };
                     let fed = tunnel.feed(bytes, &self.http);
                     self.after_flow(id, fed);
                 }
@@ -157,7 +172,9 @@ impl Connection {
     /// is complete (RFC 9114 §4.1).
     pub(super) fn refuse_unwanted(&mut self, id: u64) {
         let is_server = self.is_server();
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
         if !matches!(stream.recv, Recv::Unwanted) {
             return;
         }
@@ -165,7 +182,11 @@ impl Connection {
             return;
         }
         stream.recv = Recv::Over;
-        let code = if is_server { StreamError::NoError } else { StreamError::RequestCancelled };
+        let code = if is_server {
+            StreamError::NoError
+        } else {
+            StreamError::RequestCancelled
+        };
         self.http.stop(id, code.code());
         self.remove_if_over(id);
     }
@@ -196,7 +217,10 @@ impl Connection {
                 self.remove_if_over(id);
             }
             Recv::Tunnel => {
-                let finished = stream.tunnel.as_ref().map_or(Ok(()), |tunnel| tunnel.finish());
+                let finished = stream
+                    .tunnel
+                    .as_ref()
+                    .map_or(Ok(()), |tunnel| tunnel.finish());
                 match finished {
                     Ok(()) => self.finish_tunnel(id),
                     Err(error) => self.fail(id, &error),
@@ -208,10 +232,14 @@ impl Connection {
 
     /// Fields after the content. They carry nothing that is used here, but may break the message.
     pub(super) fn on_trailers(&mut self, id: u64, list: &[h3::Header]) {
-        let Some(stream) = self.streams.get(&id) else { return };
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
         if matches!(stream.recv, Recv::Held | Recv::Tunnel) {
             // Only DATA may follow on a tunnel's stream (RFC 9114 §4.4).
-            return self.http.close(FRAME_UNEXPECTED, "HEADERS on a tunnel's stream");
+            return self
+                .http
+                .close(FRAME_UNEXPECTED, "HEADERS on a tunnel's stream");
         }
         if let Err(error) = parse_trailers(pairs(list)) {
             self.fail(id, &Error::malformed(error.to_string()));
@@ -220,8 +248,12 @@ impl Connection {
 
     /// Sends what a stream has to send, as far as there is credit.
     pub(super) fn send_content(&mut self, id: u64) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Outgoing::Content(content) = &mut stream.send else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Outgoing::Content(content) = &mut stream.send else {
+            return;
+        };
         let waker = stream.waker.waker();
         for _ in 0..CHUNKS_PER_TURN {
             if content.chunk.is_empty() && !content.is_complete {
@@ -236,7 +268,8 @@ impl Connection {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(cause)) => {
                         // The peer must not take what it has for the whole.
-                        return self.fail(id, &Error::internal("content broke off").with_source(cause));
+                        return self
+                            .fail(id, &Error::internal("content broke off").with_source(cause));
                     }
                 }
             }

@@ -42,8 +42,11 @@ impl Early {
         if self.held.is_empty() {
             return Vec::new();
         }
-        let taken: Vec<_> =
-            self.held.extract_if(.., |(id, ..)| *id == stream).map(|(.., packet)| packet).collect();
+        let taken: Vec<_> = self
+            .held
+            .extract_if(.., |(id, ..)| *id == stream)
+            .map(|(.., packet)| packet)
+            .collect();
         self.bytes -= taken.iter().map(|packet| packet.len()).sum::<usize>();
         taken
     }
@@ -71,7 +74,9 @@ mod tests {
     fn hdg_12_early_datagrams_are_held_under_a_cap_and_forgotten() {
         let mut early = Early::new(&Limits::default());
         let now = Instant::now();
-        let held = (0..17).filter(|n| early.hold(4, Packet::copy_from(&[*n]), now)).count();
+        let held = (0..17)
+            .filter(|n| early.hold(4, Packet::copy_from(&[*n]), now))
+            .count();
         assert_eq!(held, 16);
         assert_eq!(early.take(0).len(), 0);
         let order: Vec<u8> = early.take(4).iter().map(|packet| packet[0]).collect();
@@ -79,7 +84,10 @@ mod tests {
         assert_eq!((early.bytes, early.deadline()), (0, None));
 
         assert!(early.hold(8, Packet::copy_from(&[0; 32 << 10]), now));
-        assert!(!early.hold(8, Packet::copy_from(&[0]), now), "the cap in bytes");
+        assert!(
+            !early.hold(8, Packet::copy_from(&[0]), now),
+            "the cap in bytes"
+        );
         early.expire(now + Duration::from_millis(499));
         assert!(early.deadline().is_some());
         early.expire(now + Duration::from_millis(500));

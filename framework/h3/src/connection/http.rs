@@ -47,7 +47,9 @@ impl Http {
 
     /// Sends response fields. `Ok(false)`: there is no room yet, try again later.
     pub(super) fn respond(&mut self, id: u64, fields: &Fields, fin: bool) -> Result<bool, Gone> {
-        let Some(h3) = &mut self.h3 else { return Err(Gone) };
+        let Some(h3) = &mut self.h3 else {
+            return Err(Gone);
+        };
         match h3.send_response(&mut self.quic, id, fields, fin) {
             Ok(()) => Ok(true),
             Err(h3::Error::StreamBlocked) => Ok(false),
@@ -58,7 +60,9 @@ impl Http {
     /// Moves as much of `chunk` into the stream as it takes now; what is left stays in `chunk`.
     /// Returns whether all of it went, with the end of the stream if `fin`.
     pub(super) fn write(&mut self, id: u64, chunk: &mut Bytes, fin: bool) -> Result<bool, Gone> {
-        let Some(h3) = &mut self.h3 else { return Err(Gone) };
+        let Some(h3) = &mut self.h3 else {
+            return Err(Gone);
+        };
         let len = chunk.len();
         match h3.send_body_zc(&mut self.quic, id, chunk, fin) {
             // Whole, quiche leaves what it has sent in place.

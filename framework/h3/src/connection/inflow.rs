@@ -45,7 +45,10 @@ impl Shared {
 
 /// Makes both sides. `stream` wakes the connection's stream.
 pub(super) fn channel(stream: Waker) -> (Inflow, Body) {
-    let shared = Arc::new(Shared { state: Mutex::default(), stream });
+    let shared = Arc::new(Shared {
+        state: Mutex::default(),
+        stream,
+    });
     (Inflow(shared.clone()), Body::stream(Reader(shared)))
 }
 

@@ -142,7 +142,11 @@ impl Connection {
 
     /// The peer's address on the path in use.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.http.quic.path_stats().find(|path| path.active).map(|path| path.peer_addr)
+        self.http
+            .quic
+            .path_stats()
+            .find(|path| path.active)
+            .map(|path| path.peer_addr)
     }
 
     /// Notes that a stream was woken.
@@ -185,7 +189,10 @@ impl Connection {
             Role::Client(client) => client.deadline(self.last_received),
             Role::Server(_) => None,
         };
-        [quic, handshake, client, self.early.deadline()].into_iter().flatten().min()
+        [quic, handshake, client, self.early.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn is_closing(&self) -> bool {
@@ -193,7 +200,12 @@ impl Connection {
     }
 
     fn timers(&mut self, cx: &TurnCx<'_>) {
-        if self.http.quic.timeout_instant().is_some_and(|due| due <= cx.now) {
+        if self
+            .http
+            .quic
+            .timeout_instant()
+            .is_some_and(|due| due <= cx.now)
+        {
             self.http.quic.on_timeout();
         }
         self.early.expire(cx.now);
@@ -258,7 +270,9 @@ impl Connection {
     /// The peer has given up its direction of a stream.
     fn on_reset(&mut self, id: u64, code: u64, cx: &mut TurnCx<'_>) {
         self.count_reset(cx);
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
         stream.recv = Recv::Over;
         if let Some(ended) = stream.ended.take() {
             let _ = ended.send(Err(ClientError::Reset(code)));
@@ -286,7 +300,9 @@ impl Connection {
     }
 
     fn remove(&mut self, id: u64) {
-        let Some(stream) = self.streams.remove(&id) else { return };
+        let Some(stream) = self.streams.remove(&id) else {
+            return;
+        };
         self.stalled.remove(&id);
         if let Some(tunnel) = &stream.tunnel {
             self.tunnel_closed(tunnel.dropped());
@@ -308,8 +324,12 @@ impl Connection {
             }
         }
         for id in std::mem::take(&mut self.touched) {
-            let Some(stream) = self.streams.get_mut(&id) else { continue };
-            let Some(tunnel) = &mut stream.tunnel else { continue };
+            let Some(stream) = self.streams.get_mut(&id) else {
+                continue;
+            };
+            let Some(tunnel) = &mut stream.tunnel else {
+                continue;
+            };
             let delivered = tunnel.deliver(&self.http);
             self.after_flow(id, delivered);
         }
@@ -349,7 +369,9 @@ impl Connection {
     fn look_after_woken(&mut self, cx: &mut TurnCx<'_>) {
         let mut woken = std::mem::take(&mut self.woken);
         for id in woken.drain(..) {
-            let Some(stream) = self.streams.get(&id) else { continue };
+            let Some(stream) = self.streams.get(&id) else {
+                continue;
+            };
             stream.waker.rearm();
             if stream.tunnel.is_some() {
                 self.poll_flow(id);
@@ -388,7 +410,9 @@ impl Connection {
     fn on_stopped(&mut self, id: u64, code: u64, cx: &mut TurnCx<'_>) {
         self.count_reset(cx);
         let is_server = self.is_server();
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
         if let Some(ended) = stream.ended.take() {
             let _ = ended.send(Err(ClientError::Reset(code)));
         }
@@ -409,15 +433,21 @@ impl Connection {
             if !tunnel::has_room(&self.http) {
                 break;
             }
-            let Some(id) = self.hungry.pop_front() else { break };
+            let Some(id) = self.hungry.pop_front() else {
+                break;
+            };
             self.poll_flow(id);
         }
         !self.woken.is_empty() || (!self.hungry.is_empty() && tunnel::has_room(&self.http))
     }
 
     fn poll_flow(&mut self, id: u64) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Some(tunnel) = &mut stream.tunnel else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(tunnel) = &mut stream.tunnel else {
+            return;
+        };
         if !tunnel::has_room(&self.http) {
             self.make_hungry(id);
             return;
@@ -449,8 +479,12 @@ impl Connection {
         if let Err(error) = result {
             return self.fail(id, &error);
         }
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Some(tunnel) = &mut stream.tunnel else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(tunnel) = &mut stream.tunnel else {
+            return;
+        };
         match tunnel.flush(id, &mut self.http) {
             Ok(true) => {
                 self.stalled.insert(id);
@@ -467,8 +501,12 @@ impl Connection {
 
     /// Ends a tunnel in order: everything is released, and the stream says FIN.
     fn finish_tunnel(&mut self, id: u64) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Some(tunnel) = stream.tunnel.take() else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(tunnel) = stream.tunnel.take() else {
+            return;
+        };
         let dropped = tunnel.dropped();
         let rest = tunnel.into_waiting_capsules();
         if let Some(ended) = stream.ended.take() {
@@ -485,7 +523,9 @@ impl Connection {
 
     /// Moves `flow` into the connection: its tunnel is open from now on.
     fn install(&mut self, id: u64, flow: Box<dyn pasque::Flow>, cx: &mut TurnCx<'_>) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
         stream.send = Outgoing::Tunnel;
         stream.recv = match stream.recv {
             Recv::Over => Recv::Over,
@@ -520,8 +560,12 @@ impl Connection {
         if std::mem::replace(&mut self.was_closing, true) {
             return;
         }
-        let dropped: Vec<u64> =
-            self.streams.values().filter_map(|s| s.tunnel.as_ref()).map(Tunnel::dropped).collect();
+        let dropped: Vec<u64> = self
+            .streams
+            .values()
+            .filter_map(|s| s.tunnel.as_ref())
+            .map(Tunnel::dropped)
+            .collect();
         for count in dropped {
             self.tunnel_closed(count);
         }

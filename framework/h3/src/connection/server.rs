@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, StatusCode};
 use pasque::proxy_status::ProxyError;
-use pasque::wire::message::{ContentLength, Malformed, RequestHead, parse_request, response_fields};
+use pasque::wire::message::{
+    ContentLength, Malformed, RequestHead, parse_request, response_fields,
+};
 use pasque::{Body, Error, Request, Response, Router, StreamError};
 use quiche::h3;
 use tracing::debug;
@@ -56,7 +58,13 @@ pub(crate) struct ServerSide {
 
 impl ServerSide {
     pub(crate) fn new(shared: Arc<Shared>, place: Place) -> Self {
-        Self { shared, _place: place, resets: VecDeque::new(), next_stream: 0, is_draining: false }
+        Self {
+            shared,
+            _place: place,
+            resets: VecDeque::new(),
+            next_stream: 0,
+            is_draining: false,
+        }
     }
 }
 
@@ -67,7 +75,9 @@ impl Connection {
         if let Role::Server(server) = &mut self.role
             && !server.is_draining
             && let Some(h3) = &mut self.http.h3
-            && h3.send_goaway(&mut self.http.quic, server.next_stream).is_ok()
+            && h3
+                .send_goaway(&mut self.http.quic, server.next_stream)
+                .is_ok()
         {
             server.is_draining = true;
         }
@@ -101,7 +111,9 @@ impl Connection {
         more_frames: bool,
         cx: &mut TurnCx<'_>,
     ) {
-        let Role::Server(server) = &mut self.role else { return };
+        let Role::Server(server) = &mut self.role else {
+            return;
+        };
         let is_late = server.is_draining || id / 4 >= REQUESTS_PER_LIFE;
         server.next_stream = server.next_stream.max(id + 4);
         if is_late {
@@ -184,11 +196,18 @@ impl Connection {
 
     /// Answers without asking an endpoint.
     fn answer(&mut self, id: u64, waker: Arc<StreamWaker>, more_frames: bool, cause: &Error) {
-        let Role::Server(server) = &self.role else { return };
+        let Role::Server(server) = &self.role else {
+            return;
+        };
         let is_tunnel = cause.proxy_error().is_some();
         let response = server.shared.router.refuse(cause, is_tunnel);
-        let recv = if more_frames { Recv::Unwanted } else { Recv::Over };
-        self.streams.insert(id, Stream::new(waker, recv, Outgoing::Over));
+        let recv = if more_frames {
+            Recv::Unwanted
+        } else {
+            Recv::Over
+        };
+        self.streams
+            .insert(id, Stream::new(waker, recv, Outgoing::Over));
         self.send_head(id, response.status, response.headers, Next::End);
     }
 
@@ -213,7 +232,8 @@ impl Connection {
 
     fn send_head(&mut self, id: u64, status: StatusCode, mut headers: HeaderMap, then: Next) {
         add_date(&mut headers);
-        let fields: Fields = match response_fields(status, &headers, matches!(then, Next::Flow(_))) {
+        let fields: Fields = match response_fields(status, &headers, matches!(then, Next::Flow(_)))
+        {
             Ok(fields) => fields.iter().map(|(n, v)| h3::Header::new(n, v)).collect(),
             Err(error) => {
                 debug!(stream = id, %error, "an endpoint's response cannot be sent");
@@ -229,8 +249,12 @@ impl Connection {
 
     /// Sends fields that wait, and starts what follows them.
     pub(super) fn advance_head(&mut self, id: u64, cx: &mut TurnCx<'_>) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Outgoing::Head { fields, then } = &mut stream.send else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Outgoing::Head { fields, then } = &mut stream.send else {
+            return;
+        };
         let fin = matches!(then, Next::End);
         match self.http.respond(id, fields, fin) {
             Ok(false) => return,
@@ -243,14 +267,23 @@ impl Connection {
         let announced = fields
             .iter()
             .find(|field| h3::NameValue::name(*field) == b"content-length")
-            .and_then(|field| std::str::from_utf8(h3::NameValue::value(field)).ok()?.parse().ok());
+            .and_then(|field| {
+                std::str::from_utf8(h3::NameValue::value(field))
+                    .ok()?
+                    .parse()
+                    .ok()
+            });
         self.stalled.remove(&id);
         match std::mem::replace(then, Next::End) {
             Next::End => stream.send = Outgoing::Over,
             Next::Content(body) => stream.send = Outgoing::Content(Content::new(body, announced)),
             Next::Flow(flow) => {
                 if let Role::Server(server) = &self.role {
-                    server.shared.counters.tunnels_open.fetch_add(1, Ordering::Relaxed);
+                    server
+                        .shared
+                        .counters
+                        .tunnels_open
+                        .fetch_add(1, Ordering::Relaxed);
                 }
                 return self.install(id, flow, cx);
             }
@@ -269,17 +302,27 @@ impl Connection {
 
     /// Notes the end of a tunnel that dropped `count` datagrams.
     pub(super) fn tunnel_closed(&self, count: u64) {
-        let Role::Server(server) = &self.role else { return };
+        let Role::Server(server) = &self.role else {
+            return;
+        };
         let counters = &server.shared.counters;
         counters.tunnels_open.fetch_sub(1, Ordering::Relaxed);
         counters.tunnels_closed.fetch_add(1, Ordering::Relaxed);
-        counters.datagrams_dropped.fetch_add(count, Ordering::Relaxed);
+        counters
+            .datagrams_dropped
+            .fetch_add(count, Ordering::Relaxed);
     }
 
     /// A peer that opens streams only to reset them costs work and pays nothing.
     pub(super) fn count_reset(&mut self, cx: &TurnCx<'_>) {
-        let Role::Server(server) = &mut self.role else { return };
-        while server.resets.front().is_some_and(|&at| cx.now.duration_since(at) > RESET_WINDOW) {
+        let Role::Server(server) = &mut self.role else {
+            return;
+        };
+        while server
+            .resets
+            .front()
+            .is_some_and(|&at| cx.now.duration_since(at) > RESET_WINDOW)
+        {
             server.resets.pop_front();
         }
         server.resets.push_back(cx.now);

@@ -57,7 +57,13 @@ impl Tunnel {
     /// Gives the flow what has come.
     pub(super) fn deliver(&mut self, http: &Http) -> Result<()> {
         let limits = Room::for_answers(http, self);
-        let Self { flow, outbox, inbound, waker, .. } = self;
+        let Self {
+            flow,
+            outbox,
+            inbound,
+            waker,
+            ..
+        } = self;
         let mut cx = FlowCx::new(outbox, waker, limits.room, limits.max_len);
         let result = guard(|| flow.on_datagrams(inbound, &mut cx));
         inbound.clear();
@@ -67,11 +73,19 @@ impl Tunnel {
     /// Gives the flow the capsules in `bytes`.
     pub(super) fn feed(&mut self, mut bytes: &[u8], http: &Http) -> Result<()> {
         let limits = Room::for_answers(http, self);
-        let Self { flow, outbox, capsules, waker, .. } = self;
+        let Self {
+            flow,
+            outbox,
+            capsules,
+            waker,
+            ..
+        } = self;
         loop {
             let admit = |kind, len, start: &[u8]| flow.admit_capsule(kind, len, start);
             let next = guard(|| {
-                capsules.next(&mut bytes, admit).map_err(|error| Error::malformed(error.to_string()))
+                capsules
+                    .next(&mut bytes, admit)
+                    .map_err(|error| Error::malformed(error.to_string()))
             })?;
             let Some(capsule) = next else { return Ok(()) };
             let mut cx = FlowCx::new(outbox, waker, limits.room, limits.max_len);
@@ -88,14 +102,21 @@ impl Tunnel {
 
     /// Checks that the peer may end its side here (RFC 9297 §3.3).
     pub(super) fn finish(&self) -> Result<()> {
-        self.capsules.finish().map_err(|error| Error::malformed(error.to_string()))
+        self.capsules
+            .finish()
+            .map_err(|error| Error::malformed(error.to_string()))
     }
 
     /// Asks the flow for what it has to send. `Ready` is the end of the tunnel; otherwise the
     /// result says whether the flow wants to be asked again once there is room.
     pub(super) fn poll(&mut self, http: &Http) -> Poll<Result<()>> {
         let limits = Room::for_sources(http, self);
-        let Self { flow, outbox, waker, .. } = self;
+        let Self {
+            flow,
+            outbox,
+            waker,
+            ..
+        } = self;
         let mut cx = FlowCx::new(outbox, waker, limits.room, limits.max_len);
         let mut result = Poll::Pending;
         let outcome = guard(|| {
@@ -150,7 +171,9 @@ impl Tunnel {
 }
 
 fn write_some(id: u64, http: &mut Http, outbox: &mut Outbox) -> Result<(), Gone> {
-    let Some(h3) = &mut http.h3 else { return Err(Gone) };
+    let Some(h3) = &mut http.h3 else {
+        return Err(Gone);
+    };
     while !outbox.capsules.is_empty() {
         match h3.send_body(&mut http.quic, id, &outbox.capsules, false) {
             Ok(len) => outbox.capsules.advance(len),
@@ -184,7 +207,10 @@ impl Room {
     fn up_to(limit: usize, http: &Http, tunnel: &Tunnel) -> Self {
         match http.peer_takes_datagrams() {
             // The peer's SETTINGS decide how a datagram travels (RFC 9297 §2.1.1).
-            None => Self { room: 0, max_len: 0 },
+            None => Self {
+                room: 0,
+                max_len: 0,
+            },
             Some(true) => {
                 let waiting = http.quic.dgram_send_queue_len() + tunnel.outbox.packets.len();
                 let max_len = http.quic.dgram_max_writable_len().unwrap_or(0);
@@ -206,8 +232,7 @@ impl Room {
 
 /// Whether sources may be asked for datagrams now.
 pub(super) fn has_room(http: &Http) -> bool {
-    http.peer_takes_datagrams().is_some()
-        && http.quic.dgram_send_queue_len() < DATAGRAM_WATERMARK
+    http.peer_takes_datagrams().is_some() && http.quic.dgram_send_queue_len() < DATAGRAM_WATERMARK
 }
 
 /// A plugin's panic ends its tunnel and nothing else.

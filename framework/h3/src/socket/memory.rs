@@ -25,6 +25,8 @@ pub struct Conditions {
     pub loss: f64,
     /// Share of packets that arrive twice, 0 to 1.
     pub duplicate: f64,
+    /// Share of packets that overtake the one before them, 0 to 1.
+    pub reorder: f64,
     /// The largest UDP payload that passes, in bytes.
     pub mtu: usize,
     /// Seed of the random choices.
@@ -33,7 +35,14 @@ pub struct Conditions {
 
 impl Default for Conditions {
     fn default() -> Self {
-        Self { latency: Duration::ZERO, loss: 0.0, duplicate: 0.0, mtu: 1452, seed: 1 }
+        Self {
+            latency: Duration::ZERO,
+            loss: 0.0,
+            duplicate: 0.0,
+            reorder: 0.0,
+            mtu: 1452,
+            seed: 1,
+        }
     }
 }
 
@@ -90,7 +99,11 @@ impl Network {
         let local = SocketAddr::from(([127, 0, 0, 1], state.next_port));
         let inbox = Arc::<Inbox>::default();
         state.inboxes.insert(local, inbox.clone());
-        Memory { local, inbox, network: self.clone() }
+        Memory {
+            local,
+            inbox,
+            network: self.clone(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,17 +113,28 @@ impl Network {
 
 impl State {
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, packet: &[u8]) {
-        let Conditions { latency, loss, duplicate, mtu, .. } = self.conditions;
+        let Conditions {
+            latency,
+            loss,
+            duplicate,
+            reorder,
+            mtu,
+            ..
+        } = self.conditions;
         let from = self.rebound.get(&from).copied().unwrap_or(from);
         if packet.len() > mtu || (loss > 0.0 && self.random.random_bool(loss)) {
             return;
         }
         let copies = 1 + usize::from(duplicate > 0.0 && self.random.random_bool(duplicate));
-        let Some(inbox) = self.inboxes.get(&to) else { return };
+        let Some(inbox) = self.inboxes.get(&to) else {
+            return;
+        };
         let mut queue = inbox.queue.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..copies {
             if queue.len() < QUEUE_LEN {
-                queue.push_back((Instant::now() + latency, from, packet.to_vec()));
+                let overtakes = reorder > 0.0 && self.random.random_bool(reorder);
+                let at = queue.len() - usize::from(overtakes && !queue.is_empty());
+                queue.insert(at, (Instant::now() + latency, from, packet.to_vec()));
             }
         }
         inbox.arrived.notify_one();
@@ -149,12 +173,25 @@ impl Memory {
             if queue.front().is_none_or(|(due, ..)| *due > now) {
                 break;
             }
-            let Some((_, from, packet)) = queue.pop_front() else { break };
+            let Some((_, from, packet)) = queue.pop_front() else {
+                break;
+            };
             buffer[..packet.len()].copy_from_slice(&packet);
-            let info = RecvInfo { from, to: self.local };
-            into.runs.push(Run { info, len: packet.len(), stride: packet.len().max(1) });
+            let info = RecvInfo {
+                from,
+                to: self.local,
+            };
+            into.runs.push(Run {
+                info,
+                len: packet.len(),
+                stride: packet.len().max(1),
+            });
         }
-        if into.runs.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        if into.runs.is_empty() {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn try_send(&mut self, packets: &[u8], segment: usize, info: &SendInfo) -> Sent {

@@ -38,7 +38,10 @@ struct Run {
 
 impl Default for Received {
     fn default() -> Self {
-        Self { buffers: vec![vec![0; SLOT_LEN]; RECV_SLOTS], runs: Vec::with_capacity(RECV_SLOTS) }
+        Self {
+            buffers: vec![vec![0; SLOT_LEN]; RECV_SLOTS],
+            runs: Vec::with_capacity(RECV_SLOTS),
+        }
     }
 }
 

@@ -28,8 +28,11 @@ impl Udp {
     /// Binds a socket. With `shared`, other sockets may share the address, and the kernel spreads
     /// clients over them.
     pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
-        let socket =
-            socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = socket2::Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
         if address.is_ipv6() {
             // A wildcard of IPv6 serves IPv4 too, whatever the system's default is.
             socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -56,7 +59,11 @@ impl Udp {
         let socket = UdpSocket::from_std(socket)?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let local = socket.local_addr()?;
-        Ok(Self { socket, state, local })
+        Ok(Self {
+            socket,
+            state,
+            local,
+        })
     }
 
     pub(super) fn local_addr(&self) -> SocketAddr {
@@ -79,13 +86,20 @@ impl Udp {
     pub(super) fn try_recv(&mut self, into: &mut Received) -> io::Result<()> {
         let mut metas = [RecvMeta::default(); RECV_SLOTS];
         let count = self.socket.try_io(Interest::READABLE, || {
-            let mut buffers = into.buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer));
+            let mut buffers = into
+                .buffers
+                .iter_mut()
+                .map(|buffer| IoSliceMut::new(buffer));
             let mut slices: [IoSliceMut<'_>; RECV_SLOTS] =
                 std::array::from_fn(|_| buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-            self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas)
+            self.state
+                .recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas)
         })?;
         into.runs.extend(metas.iter().take(count).map(|meta| Run {
-            info: RecvInfo { from: meta.addr, to: self.arrived_at(meta.dst_ip) },
+            info: RecvInfo {
+                from: meta.addr,
+                to: self.arrived_at(meta.dst_ip),
+            },
             len: meta.len,
             stride: meta.stride.max(1),
         }));
@@ -137,7 +151,8 @@ impl Udp {
             src_ip: self.local.ip().is_unspecified().then_some(info.from.ip()),
         };
         self.socket.try_io(Interest::WRITABLE, || {
-            self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
+            self.state
+                .try_send(UdpSockRef::from(&self.socket), &transmit)
         })
     }
 }

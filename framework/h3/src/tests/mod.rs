@@ -1,0 +1,35 @@
+//! The engine against peers that do what no proper implementation would: every byte that they send
+//! is written by hand, and everything that comes back is looked at as bytes.
+
+mod capsules;
+mod client;
+mod client_messages;
+mod datagrams;
+mod endpoints;
+mod lifecycle;
+mod limits;
+mod listening;
+mod malformed;
+mod peer;
+mod requests;
+mod settings;
+mod transport;
+mod tunnels;
+mod wire;
+
+use std::time::Duration;
+
+/// How long a test waits before it fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a test listens before it says that nothing comes.
+const SILENCE: Duration = Duration::from_millis(150);
+
+/// Where everything is mounted that the tests ask for.
+const SITE: [&str; 5] = [
+    r#"{ "path": "/echo", "type": "Echo" }"#,
+    r#"{ "path": "/hold/{mark}", "type": "Hold" }"#,
+    r#"{ "path": "/content/{what}", "type": "Content" }"#,
+    r#"{ "path": "/speaker/{count}/{len}", "type": "Speaker" }"#,
+    r#"{ "path": "/faulty/{how}", "type": "Faulty" }"#,
+];

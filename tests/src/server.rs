@@ -1,0 +1,128 @@
+//! [`Server`]: a `psq-server`, or a program like it, with a configuration of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use pasque::Connection;
+use pasque::connection::ClientError;
+use pasque_h3::{ClientConfig, Trust};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::repository;
+
+/// A server that listens. Dropping it kills it and removes its files.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    address: SocketAddr,
+    pin: String,
+    folder: TempDir,
+}
+
+impl Server {
+    /// Serves `endpoints`, a JSON list, on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// When it does not start, with what it has printed.
+    pub async fn start(program: &Path, endpoints: Value) -> io::Result<Self> {
+        Self::start_with(program, json!({ "endpoints": endpoints }), ["-a", "127.0.0.1:0"]).await
+    }
+
+    /// Serves `config`, with a certificate made for it, in a temporary folder.
+    ///
+    /// # Errors
+    /// When it does not start, with what it has printed.
+    pub async fn start_with<const N: usize>(
+        program: &Path,
+        mut config: Value,
+        arguments: [&str; N],
+    ) -> io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        for (key, value) in [
+            ("cert_file", json!("pasque-cert.pem")),
+            ("key_file", json!("pasque-key.pem")),
+            ("self_signed", json!(true)),
+        ] {
+            config[key] = value;
+        }
+        let file = folder.path().join("server.json");
+        std::fs::write(&file, format!("{config:#}\n"))?;
+        let mut command = vec!["-c".into(), file.into_os_string()];
+        command.extend(arguments.map(Into::into));
+        let mut process = Process::start(program, command)?;
+        let pin = word_after(&process.line("--pin ").await?, "--pin ");
+        let address = word_after(&process.line("listening on ").await?, "listening on ");
+        let address = address.trim_end_matches(',').parse().map_err(io::Error::other)?;
+        Ok(Self { process, address, pin, folder })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL that `psq-client -d` takes.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// The digest of its certificate, as `psq-client --pin` takes it.
+    pub fn pin(&self) -> &str {
+        &self.pin
+    }
+
+    /// Its certificate, as `psq-client --ca` takes it.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("pasque-cert.pem")
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// A connection to it that trusts its certificate and no other.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub async fn connect(&self) -> Result<Connection, ClientError> {
+        let mut config = ClientConfig::default();
+        config.trust = Trust::CaFile(self.certificate());
+        pasque_h3::connect(&self.address.ip().to_string(), self.address.port(), &config).await
+    }
+}
+
+fn word_after(line: &str, start: &str) -> String {
+    let rest = line.split_once(start).map_or("", |(_, rest)| rest);
+    rest.split_whitespace().next().unwrap_or_default().into()
+}
+
+/// `server-example.json`, for use from another folder: what is relative in it starts at the root of
+/// the repository.
+///
+/// # Errors
+/// When it cannot be read, or is not JSON.
+pub fn example_config() -> io::Result<Value> {
+    let text = std::fs::read_to_string(repository().join("server-example.json"))?;
+    let mut config: Value = serde_json::from_str(&text)?;
+    for endpoint in config["endpoints"].as_array_mut().into_iter().flatten() {
+        if let Some(Value::String(root)) = endpoint.get_mut("root") {
+            *root = repository().join(&*root).display().to_string();
+        }
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_ends_where_the_next_begins() {
+        assert_eq!(word_after("INFO listening on [::1]:443, 2 endpoints", "listening on "), "[::1]:443,");
+        assert_eq!(word_after("INFO", "listening on "), "");
+    }
+}
