@@ -49,7 +49,12 @@ impl Process {
             tokio::spawn(read(child.stderr.take(), sender)),
         ];
         let program = program.to_owned();
-        Ok(Self { program, child, lines, readers })
+        Ok(Self {
+            program,
+            child,
+            lines,
+            readers,
+        })
     }
 
     /// Waits for a line that holds `wanted`, and returns the first one.
@@ -84,7 +89,11 @@ impl Process {
     /// # Errors
     /// What the operating system says.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        match self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) {
+        match self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.try_into().ok()?))
+        {
             Some(pid) => Ok(kill_process(pid, signal)?),
             None => Ok(()),
         }
@@ -146,7 +155,10 @@ mod tests {
         assert_eq!(process.line("err").await.unwrap(), "err");
         assert_eq!(process.exit().await.unwrap().code(), Some(3));
         let error = process.line("never").await.unwrap_err().to_string();
-        assert!(error.contains("sh ended without") && error.contains("out"), "{error}");
+        assert!(
+            error.contains("sh ended without") && error.contains("out"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -28,7 +28,12 @@ impl Server {
     /// # Errors
     /// When it does not start, with what it has printed.
     pub async fn start(program: &Path, endpoints: Value) -> io::Result<Self> {
-        Self::start_with(program, json!({ "endpoints": endpoints }), ["-a", "127.0.0.1:0"]).await
+        Self::start_with(
+            program,
+            json!({ "endpoints": endpoints }),
+            ["-a", "127.0.0.1:0"],
+        )
+        .await
     }
 
     /// Serves `config`, with a certificate made for it, in a temporary folder.
@@ -55,8 +60,16 @@ impl Server {
         let mut process = Process::start(program, command)?;
         let pin = word_after(&process.line("--pin ").await?, "--pin ");
         let address = word_after(&process.line("listening on ").await?, "listening on ");
-        let address = address.trim_end_matches(',').parse().map_err(io::Error::other)?;
-        Ok(Self { process, address, pin, folder })
+        let address = address
+            .trim_end_matches(',')
+            .parse()
+            .map_err(io::Error::other)?;
+        Ok(Self {
+            process,
+            address,
+            pin,
+            folder,
+        })
     }
 
     /// Where it listens.
@@ -122,7 +135,10 @@ mod tests {
 
     #[test]
     fn a_word_ends_where_the_next_begins() {
-        assert_eq!(word_after("INFO listening on [::1]:443, 2 endpoints", "listening on "), "[::1]:443,");
+        assert_eq!(
+            word_after("INFO listening on [::1]:443, 2 endpoints", "listening on "),
+            "[::1]:443,"
+        );
         assert_eq!(word_after("INFO", "listening on "), "");
     }
 }

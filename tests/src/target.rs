@@ -36,7 +36,11 @@ impl EchoTarget {
                 }
             }
         });
-        Ok(Self { address, count, task })
+        Ok(Self {
+            address,
+            count,
+            task,
+        })
     }
 
     /// Starts one on a free port of 127.0.0.1.

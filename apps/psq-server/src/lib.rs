@@ -83,7 +83,9 @@ impl From<ConfigError> for Failure {
 impl From<StartError> for Failure {
     fn from(cause: StartError) -> Self {
         match cause {
-            StartError::Config(_) | StartError::Tls(_) => Self::Configuration(cause.to_string()),
+            StartError::Config(_) | StartError::Tls(_) | StartError::Endpoint(_) => {
+                Self::Configuration(cause.to_string())
+            }
             _ => Self::Runtime(cause.to_string()),
         }
     }

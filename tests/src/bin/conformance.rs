@@ -80,14 +80,23 @@ impl Report {
             .lines()
             .filter(|line| !line.starts_with('#'))
             .filter_map(|line| line.split_once(' '))
-            .map(|(id, text)| Row { id, text, tests: Vec::new() })
+            .map(|(id, text)| Row {
+                id,
+                text,
+                tests: Vec::new(),
+            })
             .collect();
-        Self { rows, strays: Vec::new() }
+        Self {
+            rows,
+            strays: Vec::new(),
+        }
     }
 
     /// Takes one line of the tests' output.
     fn read(&mut self, line: &str) {
-        let Some((name, outcome)) = parse_result(line) else { return };
+        let Some((name, outcome)) = parse_result(line) else {
+            return;
+        };
         for id in self.ids(name) {
             match self.rows.iter_mut().find(|row| row.id == id) {
                 Some(row) => row.tests.push((name.into(), outcome)),
@@ -105,7 +114,10 @@ impl Report {
             return Vec::new();
         }
         let is_number = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
-        parts.take_while(is_number).map(|number| format!("{family}-{number}")).collect()
+        parts
+            .take_while(is_number)
+            .map(|number| format!("{family}-{number}"))
+            .collect()
     }
 
     fn is_complete(&self) -> bool {
@@ -151,7 +163,10 @@ fn parse_result(line: &str) -> Option<(&str, Outcome)> {
         "ignored" => Outcome::Ignored,
         _ => return None,
     };
-    Some((name.strip_suffix(" - should panic").unwrap_or(name), outcome))
+    Some((
+        name.strip_suffix(" - should panic").unwrap_or(name),
+        outcome,
+    ))
 }
 
 #[cfg(test)]
@@ -170,12 +185,30 @@ mod tests {
     fn results_are_told_from_everything_else() {
         let name = "flow::tests::udp_41_a";
         for (line, expected) in [
-            ("test flow::tests::udp_41_a ... ok", Some((name, Outcome::Passed))),
-            ("test flow::tests::udp_41_a ... ok <0.012s>", Some((name, Outcome::Passed))),
-            ("test flow::tests::udp_41_a ... FAILED", Some((name, Outcome::Failed))),
-            ("test flow::tests::udp_41_a ... ignored, why", Some((name, Outcome::Ignored))),
-            ("test flow::tests::udp_41_a - should panic ... ok", Some((name, Outcome::Passed))),
-            ("test flow::tests::udp_41_a has been running for over 60 seconds", None),
+            (
+                "test flow::tests::udp_41_a ... ok",
+                Some((name, Outcome::Passed)),
+            ),
+            (
+                "test flow::tests::udp_41_a ... ok <0.012s>",
+                Some((name, Outcome::Passed)),
+            ),
+            (
+                "test flow::tests::udp_41_a ... FAILED",
+                Some((name, Outcome::Failed)),
+            ),
+            (
+                "test flow::tests::udp_41_a ... ignored, why",
+                Some((name, Outcome::Ignored)),
+            ),
+            (
+                "test flow::tests::udp_41_a - should panic ... ok",
+                Some((name, Outcome::Passed)),
+            ),
+            (
+                "test flow::tests::udp_41_a has been running for over 60 seconds",
+                None,
+            ),
             ("test result: ok. 5 passed; 0 failed; 0 ignored", None),
             ("running 5 tests", None),
             ("", None),
@@ -199,8 +232,14 @@ mod tests {
     fn one_failure_outweighs_all_that_passes() {
         let passed = "test a::udp_41_x ... ok\n";
         assert_eq!(verdicts(passed), ["pass", "none", "none"]);
-        assert_eq!(verdicts(&format!("{passed}test b::udp_41_y ... FAILED")), ["FAIL", "none", "none"]);
-        assert_eq!(verdicts("test udp_43_x ... ignored"), ["none", "none", "none"]);
+        assert_eq!(
+            verdicts(&format!("{passed}test b::udp_41_y ... FAILED")),
+            ["FAIL", "none", "none"]
+        );
+        assert_eq!(
+            verdicts("test udp_43_x ... ignored"),
+            ["none", "none", "none"]
+        );
     }
 
     #[test]
@@ -222,7 +261,13 @@ mod tests {
         let report = Report::new(ROWS);
         assert!(report.rows.is_sorted_by_key(|row| {
             let order = ["HDG", "XC", "H3", "UDP", "PS", "FS"];
-            (order.iter().position(|family| *family == row.family()).unwrap(), row.id)
+            (
+                order
+                    .iter()
+                    .position(|family| *family == row.family())
+                    .unwrap(),
+                row.id,
+            )
         }));
         for row in &report.rows {
             let number = row.id.split_once('-').unwrap().1;

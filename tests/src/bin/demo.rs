@@ -61,15 +61,30 @@ async fn demo() -> Result<()> {
 
     println!("1. psq-server -c server-example.json");
     let mut server = start_server().await?;
-    println!("   listens on {}, certificate {}…", server.address(), &server.pin()[..16]);
+    println!(
+        "   listens on {}, certificate {}…",
+        server.address(),
+        &server.pin()[..16]
+    );
 
-    println!("2. psq-client -d {} --pin … get /files/{FILE}", server.url());
+    println!(
+        "2. psq-client -d {} --pin … get /files/{FILE}",
+        server.url()
+    );
     fetch(&client, &server, downloads.path()).await?;
 
     let target = echo_target().await?;
     let mut forward = forward(&client, &server, target.address()).await?;
-    println!("3. psq-client -d {} --pin …{}", server.url(), forward.option);
-    println!("   {} is a tunnel to an echo at {}", forward.local, target.address());
+    println!(
+        "3. psq-client -d {} --pin …{}",
+        server.url(),
+        forward.option
+    );
+    println!(
+        "   {} is a tunnel to an echo at {}",
+        forward.local,
+        target.address()
+    );
     println!("   bytes  round trips  lost  least      median");
     for len in [1, 64, 512, 1200] {
         println!("   {}", echo(forward.local, len).await?);
@@ -85,7 +100,11 @@ async fn demo() -> Result<()> {
     })
     .await?;
     let mut resolver = self::forward(&client, &server, names.address()).await?;
-    println!("4. psq-client -d {} --pin … -u {}", server.url(), names.address());
+    println!(
+        "4. psq-client -d {} --pin … -u {}",
+        server.url(),
+        names.address()
+    );
     println!("   {} is a tunnel to a name server", resolver.local);
     for count in [1, 12, 60] {
         println!("   {}", resolve(resolver.local, count).await?);
@@ -114,7 +133,9 @@ async fn demo() -> Result<()> {
 async fn start_server() -> Result<Server> {
     let program = beside("psq-server")?;
     let config = example_config()?;
-    let listen = config["listen"].as_str().ok_or("server-example.json has no \"listen\"")?;
+    let listen = config["listen"]
+        .as_str()
+        .ok_or("server-example.json has no \"listen\"")?;
     if StdSocket::bind(listen).is_ok() {
         return Ok(Server::start_with(&program, config, []).await?);
     }
@@ -127,7 +148,16 @@ async fn fetch(client: &Path, server: &Server, folder: &Path) -> Result<()> {
     let path = format!("/files/{FILE}");
     let url = server.url();
     let output = copy.display().to_string();
-    let arguments = ["-d", &url, "--pin", server.pin(), "get", &path, "-o", &output];
+    let arguments = [
+        "-d",
+        &url,
+        "--pin",
+        server.pin(),
+        "get",
+        &path,
+        "-o",
+        &output,
+    ];
     let mut process = Process::start(client, arguments)?;
     let status = process.exit().await?;
     if !status.success() {
@@ -135,7 +165,10 @@ async fn fetch(client: &Path, server: &Server, folder: &Path) -> Result<()> {
     }
     let original = repository().join("apps/psq-server/public").join(FILE);
     let [ours, theirs] = [digest(&copy)?, digest(&original)?];
-    println!("   {} bytes, sha256 {ours}", std::fs::metadata(&copy)?.len());
+    println!(
+        "   {} bytes, sha256 {ours}",
+        std::fs::metadata(&copy)?.len()
+    );
     if ours != theirs {
         return Err(format!("the file on disk has {theirs}").into());
     }
@@ -175,8 +208,16 @@ async fn forward(client: &Path, server: &Server, target: SocketAddr) -> Result<F
     }
     let mut process = Process::start(client, arguments)?;
     let line = process.line("forwarding ").await?;
-    let local = line.split_whitespace().nth(1).ok_or("no local address")?.parse()?;
-    Ok(Forward { process, local, option })
+    let local = line
+        .split_whitespace()
+        .nth(1)
+        .ok_or("no local address")?
+        .parse()?;
+    Ok(Forward {
+        process,
+        local,
+        option,
+    })
 }
 
 /// Sends datagrams of `len` bytes one after the other and measures how long each is under way.
@@ -197,12 +238,17 @@ async fn echo(local: SocketAddr, len: usize) -> Result<String> {
             Err(_late) => lost += 1,
         }
         if lost > ROUNDS / 10 {
-            return Err(format!("{lost} of {} datagrams of {len} bytes are lost", round + 1).into());
+            return Err(
+                format!("{lost} of {} datagrams of {len} bytes are lost", round + 1).into(),
+            );
         }
     }
     times.sort();
     let (least, median) = (times[0], times[times.len() / 2]);
-    Ok(format!("{len:5}  {:11}  {lost:4}  {least:<9.0?}  {median:.0?}", times.len()))
+    Ok(format!(
+        "{len:5}  {:11}  {lost:4}  {least:<9.0?}  {median:.0?}",
+        times.len()
+    ))
 }
 
 /// Waits for the datagram that is `wanted`; one that was given up before may still come.
@@ -228,16 +274,22 @@ async fn resolve(local: SocketAddr, count: u8) -> Result<String> {
         let start = Instant::now();
         socket.send(&question).await?;
         let is_answer = |message: &[u8]| message.starts_with(&id.to_be_bytes());
-        let Ok(answer) = timeout(LOST_AFTER, receive(&socket, is_answer)).await else { continue };
+        let Ok(answer) = timeout(LOST_AFTER, receive(&socket, is_answer)).await else {
+            continue;
+        };
         let answer = answer?;
         let time = start.elapsed();
         // The count of answers, after ID, flags and the count of questions (RFC 1035 §4.1.1).
-        let answers = answer.get(6..8).map(|field| u16::from_be_bytes([field[0], field[1]]));
+        let answers = answer
+            .get(6..8)
+            .map(|field| u16::from_be_bytes([field[0], field[1]]));
         if answers != Some(id) {
             return Err(format!("{name}: {answers:?} addresses, expected {count}").into());
         }
         let (asked, got) = (question.len(), answer.len());
-        return Ok(format!("{name}: {count} addresses, {asked} bytes asked, {got} answered, {time:.0?}"));
+        return Ok(format!(
+            "{name}: {count} addresses, {asked} bytes asked, {got} answered, {time:.0?}"
+        ));
     }
     Err(format!("{name}: no answer to {ATTEMPTS} questions").into())
 }

@@ -17,7 +17,11 @@ mod transport;
 mod tunnels;
 mod wire;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use pasque::config::Limits;
+
+use crate::testing::{Conditions, TestServer};
 
 /// How long a test waits before it fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,3 +37,25 @@ const SITE: [&str; 5] = [
     r#"{ "path": "/speaker/{count}/{len}", "type": "Speaker" }"#,
     r#"{ "path": "/faulty/{how}", "type": "Faulty" }"#,
 ];
+
+/// A server with all of [`SITE`] on a network without faults.
+async fn server() -> TestServer {
+    server_with(Limits::default()).await
+}
+
+/// [`server`] under `limits`.
+async fn server_with(limits: Limits) -> TestServer {
+    TestServer::start(&SITE, Conditions::default(), limits).await
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// When it does not in time.
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

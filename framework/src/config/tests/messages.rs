@@ -38,7 +38,7 @@ fn messages_read_well() {
         (
             r#""drain_ms""#,
             r#"    "drain_ms": 60000"#,
-            r#"conf/server.json:17:17: limits.drain_ms: found 60000, expected a whole number from 0 to 5000"#,
+            r#"conf/server.json:17:17: limits.drain_ms: found 60000, expected a whole number from 0 to 4000"#,
         ),
         (
             r#""drain_ms""#,

@@ -1,0 +1,203 @@
+//! What the documents promise: their configurations are accepted, the options they name exist, the
+//! example they show is the one that is tested, and their links lead somewhere.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pasque::config::{EndpointConfig, ServerConfig};
+use pasque_echo as _;
+use pasque_files as _;
+use pasque_tests::{program, repository};
+use pasque_udp as _;
+use serde_json::Value;
+
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "framework/src/docs/configuration.md",
+    "framework/src/docs/data_path.md",
+    "framework/src/docs/writing_an_endpoint.md",
+];
+
+struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+fn documents() -> Vec<Document> {
+    let read = |path: &str| {
+        let path = repository().join(path);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        Document { path, text }
+    };
+    DOCUMENTS.map(read).into()
+}
+
+impl Document {
+    /// The contents of fenced blocks of one language.
+    fn blocks(&self, language: &str) -> Vec<&str> {
+        let fence = format!("```{language}\n");
+        let mut rest = self.text.as_str();
+        let mut blocks = Vec::new();
+        while let Some((_, after)) = rest.split_once(&fence) {
+            let (block, after) = after.split_once("```").expect("the block ends");
+            blocks.push(block);
+            rest = after;
+        }
+        blocks
+    }
+
+    /// Everything in backquotes: blocks and spans.
+    fn code(&self) -> String {
+        let parts = self.text.split('`');
+        // Between two backquotes stands code; three of them count as an opening and a closing one.
+        parts
+            .enumerate()
+            .filter(|(at, _)| at % 2 == 1)
+            .map(|(_, code)| code)
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    fn name(&self) -> String {
+        self.path.file_name().unwrap().display().to_string()
+    }
+}
+
+#[test]
+fn every_configuration_in_a_document_is_accepted() {
+    let mut seen = 0;
+    for document in documents() {
+        for block in document.blocks("json") {
+            let value: Value = serde_json::from_str(block)
+                .unwrap_or_else(|error| panic!("{}: {error}:\n{block}", document.name()));
+            let result = match value.get("endpoints") {
+                Some(_) => ServerConfig::parse(block, Path::new("server.json")).map(drop),
+                None => EndpointConfig::parse(block).map(drop),
+            };
+            result.unwrap_or_else(|error| panic!("{}: {error}", document.name()));
+            seen += 1;
+        }
+    }
+    assert!(
+        seen >= 2,
+        "{seen} configurations: are the blocks still marked as json?"
+    );
+}
+
+#[test]
+fn the_echo_is_the_one_that_is_tested() {
+    let echo = fs::read_to_string(repository().join("tests/echo/src/lib.rs")).unwrap();
+    assert!(echo.lines().count() < 40);
+    for name in ["README.md", "writing_an_endpoint.md"] {
+        let documents = documents();
+        let document = documents
+            .iter()
+            .find(|document| document.name() == name)
+            .unwrap();
+        assert!(
+            document.blocks("rust").contains(&echo.as_str()),
+            "{name} does not show tests/echo/src/lib.rs as it is"
+        );
+    }
+}
+
+#[test]
+fn every_option_in_a_document_exists() {
+    let helps = [
+        ("psq-server", help("psq-server", &["check", "endpoints"])),
+        ("psq-client", help("psq-client", &["get"])),
+    ];
+    let mut seen = BTreeSet::new();
+    for document in documents() {
+        for line in document.code().lines() {
+            let words: Vec<_> = line.split_whitespace().collect();
+            for (at, word) in words.iter().enumerate() {
+                let Some((name, help)) = helps.iter().find(|(name, _)| is_program(word, name))
+                else {
+                    continue;
+                };
+                let command = words[at + 1..]
+                    .iter()
+                    .take_while(|word| !["&", "&&", "|"].contains(word));
+                for option in command.filter(|word| word.len() > 1 && word.starts_with('-')) {
+                    let known = help.contains(*option);
+                    assert!(known, "{}: {name} has no option {option}", document.name());
+                    seen.insert(format!("{name} {option}"));
+                }
+            }
+        }
+    }
+    for expected in [
+        "psq-server -c",
+        "psq-client -d",
+        "psq-client --pin",
+        "psq-client -u",
+    ] {
+        assert!(seen.contains(expected), "no document shows {expected}");
+    }
+}
+
+fn is_program(word: &str, name: &str) -> bool {
+    word == name || word.ends_with(&format!("/{name}"))
+}
+
+/// The options of a program and its subcommands.
+fn help(name: &str, subcommands: &[&str]) -> BTreeSet<String> {
+    let mut options = BTreeSet::new();
+    for subcommand in std::iter::once(None).chain(subcommands.iter().map(Some)) {
+        let mut command = Command::new(program(name));
+        command.args(subcommand).arg("--help");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{name} {subcommand:?} --help");
+        let text = String::from_utf8(output.stdout).unwrap();
+        for word in text.split([' ', ',', '\n', '[', ']', '<', '=']) {
+            if word.starts_with('-') {
+                options.insert(word.to_owned());
+            }
+        }
+    }
+    options
+}
+
+#[test]
+fn every_target_of_make_in_a_document_exists() {
+    let makefile = fs::read_to_string(repository().join("Makefile")).unwrap();
+    let is_target = |name: &str| {
+        makefile
+            .lines()
+            .any(|line| line.starts_with(&format!("{name}:")))
+    };
+    for document in documents() {
+        for line in document.code().lines() {
+            if let Some(target) = line.trim().strip_prefix("make ") {
+                let target = target.split_whitespace().next().unwrap_or_default();
+                assert!(is_target(target), "{}: make {target}", document.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    for document in documents() {
+        let folder = document.path.parent().unwrap();
+        for (_, link) in document
+            .text
+            .match_indices("](")
+            .map(|(at, _)| document.text.split_at(at + 2))
+        {
+            let link = link.split([')', ' ']).next().unwrap_or_default();
+            let is_elsewhere = link.contains("://") || link.starts_with('#') || link.contains("::");
+            let path = link.split('#').next().unwrap_or_default();
+            // Links to items of the code are checked where the documentation is built.
+            if !is_elsewhere && path.contains(['.', '/']) {
+                assert!(folder.join(path).exists(), "{}: {link}", document.name());
+            }
+        }
+    }
+}
