@@ -15,6 +15,7 @@ use crate::repository;
 ///
 /// # Panics
 /// When it does not build; the compiler's messages are on standard error.
+#[expect(clippy::panic, reason = "for tests, which fail by a panic")]
 pub fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match FOLDER.get_or_init(build) {

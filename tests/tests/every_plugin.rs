@@ -2,6 +2,13 @@
 //!
 //! A new type needs one arm in [`fixture`], which says how to ask it for something.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -1,6 +1,13 @@
 //! What the documents promise: their configurations are accepted, the options they name exist, the
 //! example they show is the one that is tested, and their links lead somewhere.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

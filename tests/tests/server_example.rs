@@ -1,5 +1,7 @@
 //! `server-example.json`, served by the real program: what the quick start promises.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;

@@ -9,10 +9,12 @@ use std::thread;
 
 use pasque::config::{ConfigError, ServerConfig};
 use pasque::{Error, StartContext};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error as ThisError;
 use tokio::runtime;
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tokio::task::coop::unconstrained;
+use tracing::{debug, info, warn};
 
 use crate::connection::Shared;
 use crate::diagnostics;
@@ -107,6 +109,7 @@ impl Server {
         let mut router = config.into_router()?;
         router.start(&cx).await.map_err(StartError::Endpoint)?;
         diagnostics::announce();
+        raise_descriptor_limit();
         let places = Places::new(&settings.limits);
         let shared = Arc::new(Shared {
             router,
@@ -206,9 +209,10 @@ pub(crate) fn spawn(
         .build()?;
     let (ended, receiver) = oneshot::channel();
     thread::Builder::new().name(name.into()).spawn(move || {
+        // Unconstrained: one turn polls the sockets of all its flows, and has a budget of its own.
         runtime.block_on(async {
             match make() {
-                Ok(worker) => worker.run().await,
+                Ok(worker) => unconstrained(worker.run()).await,
                 Err(error) => warn!(%error, "worker cannot start"),
             }
         });
@@ -217,6 +221,15 @@ pub(crate) fn spawn(
         let _ = ended.send(());
     })?;
     Ok(receiver)
+}
+
+/// Every tunnel needs a socket: what the system lets this process have, it takes.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        debug!(%error, ?limit, "descriptor limit stays as it is");
+    }
 }
 
 fn identity(config: &ServerConfig) -> Result<Identity, StartError> {

@@ -13,6 +13,8 @@ use pasque::connection::{ClientError, Connection};
 use pasque::testing::TestTunnel;
 use pasque::{Mount, Request, Response, Router, StartContext, endpoint_types};
 
+use tokio::task::coop::unconstrained;
+
 use crate::client::{ClientConfig, Dialer, Handle, finish};
 use crate::connection::Shared;
 use crate::listener::{Listener, Places};
@@ -123,7 +125,7 @@ impl TestServer {
                 retry: Retry::Always,
             }),
         });
-        tokio::spawn(worker.run());
+        tokio::spawn(unconstrained(worker.run()));
         Self {
             network,
             address,
@@ -204,7 +206,7 @@ pub(crate) async fn dial(
     let local = socket.local_addr();
     let (mailbox, closed) = (dialer.mailbox.clone(), dialer.closed.clone());
     let worker = dialer.start(socket, address)?;
-    tokio::spawn(worker.run());
+    tokio::spawn(unconstrained(worker.run()));
     let handle = Handle {
         mailbox,
         closed,

@@ -11,7 +11,7 @@ use crate::connection::ClientError;
 use crate::error::{Error, Result};
 use crate::flow::{Flow, FlowCx, Outbox};
 use crate::packet::{BATCH_LEN, Batch, Packet};
-use crate::wire::capsule::CapsuleDecoder;
+use crate::wire::capsule::{self, CapsuleDecoder};
 
 /// What the wire carries in one datagram: a QUIC packet of 1350 bytes less its overhead.
 const MAX_LEN: usize = 1320;
@@ -82,7 +82,14 @@ impl End {
                 return Ok(moved);
             };
             let mut cx = FlowCx::new(outbox, cx.waker(), BATCH_LEN, MAX_LEN);
-            flow.on_capsule(capsule, &mut cx)?;
+            if capsule.kind == capsule::DATAGRAM {
+                // A DATAGRAM capsule means the same as a datagram (RFC 9297 §3.5).
+                let mut one = Batch::new();
+                let _ = one.push(Packet::copy_from(capsule.value));
+                flow.on_datagrams(&mut one, &mut cx)?;
+            } else {
+                flow.on_capsule(capsule, &mut cx)?;
+            }
         }
     }
 

@@ -88,6 +88,8 @@ struct Stream {
     recv: Recv,
     send: Outgoing,
     tunnel: Option<Tunnel>,
+    /// Whether the stream stands in the connection's queue of hungry tunnels.
+    is_hungry: bool,
     length: ContentLength,
     /// Tells a client's handle that its tunnel is over.
     ended: Option<oneshot::Sender<Result<(), ClientError>>>,
@@ -100,6 +102,7 @@ impl Stream {
             recv,
             send,
             tunnel: None,
+            is_hungry: false,
             length: ContentLength::new(None),
             ended: None,
         }
@@ -436,6 +439,9 @@ impl Connection {
             let Some(id) = self.hungry.pop_front() else {
                 break;
             };
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.is_hungry = false;
+            }
             self.poll_flow(id);
         }
         !self.woken.is_empty() || (!self.hungry.is_empty() && tunnel::has_room(&self.http))
@@ -469,7 +475,9 @@ impl Connection {
     }
 
     fn make_hungry(&mut self, id: u64) {
-        if !self.hungry.contains(&id) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !std::mem::replace(&mut stream.is_hungry, true)
+        {
             self.hungry.push_back(id);
         }
     }

@@ -178,7 +178,7 @@ impl Endpoint for Content {
                 Ok(Response::ok("late"))
             }
             len => {
-                let len = len.parse().map_err(|_| Error::bad_request("no length"))?;
+                let len: usize = len.parse().map_err(|_| Error::bad_request("no length"))?;
                 let length = HeaderValue::from(len);
                 let mut response =
                     Response::new(StatusCode::OK).with_header(header::CONTENT_LENGTH, length);

@@ -382,6 +382,12 @@ impl Peer {
         self.flush();
     }
 
+    /// [`pump`](Self::pump) without reading: what has come is acknowledged, and gives no credit.
+    pub(super) fn acknowledge(&mut self) {
+        self.receive();
+        self.flush();
+    }
+
     fn receive(&mut self) {
         let Self { quic, socket, received, .. } = self;
         while socket.try_recv(received).is_ok() {

@@ -1,0 +1,220 @@
+//! What a peer sees at the limits, and what it cannot make the server do.
+
+use std::time::Duration;
+
+use pasque::Request;
+use pasque::config::Limits;
+use pasque::connection::{ClientError, CloseReason};
+use pasque::testing::TestTunnel;
+
+use super::endpoints::Mark;
+use super::peer::{Closed, Peer, generous, plain, tunnel};
+use super::wire::{frame, headers};
+use super::{SITE, eventually, server, server_with};
+use crate::testing::{Conditions, TestServer};
+
+#[tokio::test]
+async fn a_client_that_resets_without_end_is_sent_away_and_its_work_is_cancelled() {
+    let limits = Limits { resets_per_10s: 10, ..Limits::default() };
+    let server = server_with(limits).await;
+    let mut client = Peer::client(&server).await;
+    let mark = Mark::named("resets");
+    for _ in 0..10 {
+        let id = client.connect("connect-udp", "/hold/resets").await;
+        eventually("the endpoint is at work", || mark.inside() == 1).await;
+        client.reset(id, 0x010c);
+        client.was_reset(id).await;
+        eventually("its work is cancelled", || mark.inside() == 0).await;
+    }
+    assert!(client.quic.peer_error().is_none(), "ten are within the budget");
+    let id = client.connect("connect-udp", "/hold/resets").await;
+    client.reset(id, 0x010c);
+    assert_eq!(client.was_closed().await, Closed::Application(0x0107));
+    assert_eq!(Peer::client(&server).await.fetch("/content/1").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_cancelled_request_counts_once_whatever_frames_say_so() {
+    let limits = Limits { resets_per_10s: 10, ..Limits::default() };
+    let server = server_with(limits).await;
+    let mut client = Peer::client(&server).await;
+    for _ in 0..10 {
+        let id = client.echo().await;
+        // Both frames in one packet.
+        client.quic.stream_shutdown(id, quiche::Shutdown::Write, 0x010c).unwrap();
+        client.stop(id, 0x010c);
+        eventually("the tunnel is gone", || server.tunnels() == 0).await;
+    }
+    assert_eq!(client.fetch("/content/1").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_rapid_reset_is_over_before_it_costs_anything() {
+    let server = server().await;
+    let mut client = Peer::client(&server).await;
+    let mut opened = 0;
+    while client.quic.peer_error().is_none() && opened < 20_000 {
+        for _ in 0..50 {
+            if client.quic.peer_streams_left_bidi() == 0 {
+                break;
+            }
+            let id = client.next_stream();
+            let request = headers(&tunnel("connect-udp", "/hold/rapid"));
+            let _ = client.quic.stream_send(id, &request, false);
+            let _ = client.quic.stream_shutdown(id, quiche::Shutdown::Write, 0x010c);
+            opened += 1;
+        }
+        client.run_for(Duration::from_millis(1)).await;
+    }
+    assert_eq!(client.was_closed().await, Closed::Application(0x0107));
+    assert!(opened < 1000, "{opened} streams were opened");
+    eventually("nothing is at work", || Mark::named("rapid").inside() == 0).await;
+}
+
+#[tokio::test]
+async fn a_connection_above_the_limit_is_refused() {
+    for limits in [
+        Limits { connections: 1, ..Limits::default() },
+        Limits { connections_per_address: 1, ..Limits::default() },
+    ] {
+        let server = server_with(limits).await;
+        let first = server.connection().await.unwrap();
+        let mut second = Peer::dial(server.network(), server.address(), generous());
+        assert_eq!(second.was_closed().await, Closed::Transport(0x02));
+        let error = server.connection().await.map(drop).unwrap_err();
+        let refused = CloseReason::PeerError(0x02, "too many connections".into());
+        assert!(matches!(&error, ClientError::Closed(reason) if *reason == refused), "{error}");
+
+        assert_eq!(server.connections(), 1);
+        first.close();
+        eventually("the place is free", || server.connections() == 0).await;
+        server.connection().await.expect("a place");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_end_gives_its_place_back() {
+    let limits =
+        Limits { handshake_timeout: Duration::from_millis(200), ..Limits::default() };
+    let server = server_with(limits).await;
+    let mut client = Peer::dial(server.network(), server.address(), generous());
+    client.flush();
+    // The answer to the first packet is a Retry; after the second there is a connection.
+    eventually("a connection", || {
+        if server.connections() == 0 {
+            client.pump();
+        }
+        server.connections() == 1
+    })
+    .await;
+    eventually("its place is free", || server.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_thousand_tunnels_work_on_one_connection() {
+    let limits = Limits {
+        requests_per_connection: 2000,
+        tunnels_per_connection: 2000,
+        ..Limits::default()
+    };
+    let server = server_with(limits).await;
+    let connection = server.connection().await.unwrap();
+    let opening = (0..1000).map(|_| {
+        let connection = connection.clone();
+        tokio::spawn(
+            async move { TestTunnel::open(&connection, Request::tunnel("echo", "/echo")).await },
+        )
+    });
+    let mut tunnels = Vec::new();
+    for task in opening.collect::<Vec<_>>() {
+        tunnels.push(task.await.unwrap().expect("a tunnel"));
+    }
+    assert_eq!(server.tunnels(), 1000);
+    for (n, tunnel) in tunnels.iter().enumerate() {
+        tunnel.send(&(n as u32).to_be_bytes());
+    }
+    for (n, tunnel) in tunnels.iter_mut().enumerate() {
+        assert_eq!(&*tunnel.recv().await, (n as u32).to_be_bytes());
+    }
+    drop(tunnels);
+    eventually("all are gone", || server.tunnels() == 0).await;
+}
+
+#[tokio::test]
+async fn more_events_than_a_turn_takes_are_all_dealt_with() {
+    let limits = Limits { requests_per_connection: 1000, ..Limits::default() };
+    let server = server_with(limits).await;
+    let mut config = generous();
+    config.set_initial_max_streams_bidi(1000);
+    let mut client = Peer::client_with(&server, config, "04 02 33 01").await;
+    // Two events each, and all of them arrive together.
+    let mut ids = Vec::new();
+    for _ in 0..600 {
+        let id = client.next_stream();
+        client.send(id, &headers(&plain("GET", "/c")), true).await;
+        ids.push(id);
+    }
+    let start = std::time::Instant::now();
+    for id in ids {
+        assert_eq!(client.head(id).await.status(), 404);
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn hdg_38_a_flood_of_reserved_frames_does_no_harm() {
+    let server = server().await;
+    let mut client = Peer::client(&server).await;
+    let id = client.echo().await;
+    let flood = frame(0x21, &[0; 50]).repeat(1000);
+    let control = client.control_stream();
+    for _ in 0..20 {
+        client.send(id, &flood, false).await;
+        client.send(control, &flood, false).await;
+    }
+    client.datagram_for(id, b"still here");
+    assert_eq!(client.next_datagram(id).await, b"still here");
+}
+
+#[tokio::test]
+async fn datagrams_for_a_million_streams_leave_nothing_behind() {
+    let server = server().await;
+    let mut client = Peer::client(&server).await;
+    let id = client.echo().await;
+    for n in 0..20_000u64 {
+        // Streams that may still come, and streams that never will.
+        let stream = 4 * (n * 50 % 1_000_000);
+        let _ = client.quic.dgram_send(
+            &[&pasque::wire::varint::to_prefix(stream / 4 + 1)[..], b"x"].concat(),
+        );
+        if n % 200 == 0 {
+            client.run_for(Duration::from_millis(1)).await;
+        }
+    }
+    client.run_for(Duration::from_millis(100)).await;
+    client.datagrams.clear();
+    client.datagram_for(id, b"!longest");
+    client.datagram_for(id, b"still here");
+    client
+        .until("an answer", |p| p.datagrams.pop_front().filter(|d| d.ends_with(b"still here")))
+        .await;
+}
+
+#[tokio::test]
+async fn tunnels_survive_a_client_that_floods_one_of_them() {
+    let server = TestServer::start(&SITE, Conditions::default(), Limits::default()).await;
+    let mut flooder = Peer::client(&server).await;
+    let flooded = flooder.echo().await;
+    let mut other = server.connect("echo", "/echo").await.unwrap();
+    for _ in 0..50 {
+        for _ in 0..100 {
+            let _ = flooder.quic.dgram_send(
+                &[&pasque::wire::varint::to_prefix(flooded / 4)[..], &[7; 1000]].concat(),
+            );
+        }
+        flooder.pump();
+        other.send(b"calm");
+        assert_eq!(&*other.recv().await, b"calm");
+        flooder.datagrams.clear();
+    }
+}
