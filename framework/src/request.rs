@@ -33,6 +33,9 @@ pub struct Request {
     pub identity: Identity,
     /// The content. Empty for a tunnel request.
     pub body: Body,
+    /// For a client's tunnel: its flow starts with the request instead of with the answer, so that
+    /// the first datagrams save a round trip, and are lost if the tunnel is refused (RFC 9298 §5).
+    pub starts_early: bool,
 }
 
 impl Request {
@@ -48,6 +51,7 @@ impl Request {
             peer: SocketAddr::from(([127, 0, 0, 1], 0)),
             identity: Identity::anonymous(),
             body: Body::Empty,
+            starts_early: false,
         }
     }
 

@@ -21,7 +21,7 @@ const PAGE: &str = r#"<!doctype html>
     const entries = performance.getEntries().filter(entry => entry.nextHopProtocol !== undefined);
     const loaded = entries.map(entry => [new URL(entry.name).pathname, entry.nextHopProtocol]);
     const width = document.querySelector("img").naturalWidth;
-    const report = document.querySelector("#report");
+    const report = document.querySelector("pre");
     report.textContent = JSON.stringify({ loaded: Object.fromEntries(loaded), width });
   });
 </script>

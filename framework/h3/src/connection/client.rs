@@ -37,9 +37,10 @@ pub(crate) enum Command {
 /// A request without an answer.
 enum Waiting {
     Response(oneshot::Sender<Result<Response, ClientError>>, Method),
+    /// The flow waits here until the answer, unless it has started already.
     Tunnel(
         oneshot::Sender<Result<OpenTunnel, ClientError>>,
-        Box<dyn Flow>,
+        Option<Box<dyn Flow>>,
     ),
 }
 
@@ -139,7 +140,7 @@ impl Connection {
                 let method = request.method.clone();
                 (request, Waiting::Response(reply, method))
             }
-            Command::Open(request, flow, reply) => (request, Waiting::Tunnel(reply, flow)),
+            Command::Open(request, flow, reply) => (request, Waiting::Tunnel(reply, Some(flow))),
         };
         match reason {
             Some(reason) => waiting.fail(ClientError::Closed(reason)),
@@ -289,8 +290,16 @@ impl Connection {
         self.streams
             .insert(id, Stream::new(waker, Recv::Head, send));
         self.send_content(id);
+        let mut waiting = waiting;
+        let early = match &mut waiting {
+            Waiting::Tunnel(_, flow) if request.starts_early => flow.take(),
+            _ => None,
+        };
         if let Some(client) = self.client() {
             client.waiting.insert(id, waiting);
+        }
+        if let Some(flow) = early {
+            self.install(id, flow, cx);
         }
         None
     }
@@ -345,16 +354,17 @@ impl Connection {
                 let (ended, receiver) = oneshot::channel();
                 if let Some(stream) = self.streams.get_mut(&id) {
                     stream.ended = Some(ended);
-                    if !more_frames {
-                        stream.recv = Recv::Over;
-                    }
+                    stream.recv = if more_frames { Recv::Tunnel } else { Recv::Over };
                 }
                 let opened = OpenTunnel::new(head.status, head.headers, receiver);
                 if reply.send(Ok(opened)).is_err() {
                     self.http.abort(id, StreamError::RequestCancelled);
                     return self.remove(id);
                 }
-                self.install(id, flow, cx);
+                match flow {
+                    Some(flow) => self.install(id, flow, cx),
+                    None => self.read_content(id, cx),
+                }
                 if !more_frames {
                     self.finish_tunnel(id);
                 }

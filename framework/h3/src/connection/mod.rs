@@ -307,6 +307,7 @@ impl Connection {
             return;
         };
         self.stalled.remove(&id);
+        self.fail_request(id, StreamError::RequestCancelled.code());
         if let Some(tunnel) = &stream.tunnel {
             self.tunnel_closed(tunnel.dropped());
         }
@@ -535,10 +536,9 @@ impl Connection {
             return;
         };
         stream.send = Outgoing::Tunnel;
-        stream.recv = match stream.recv {
-            Recv::Over => Recv::Over,
-            _ => Recv::Tunnel,
-        };
+        if matches!(stream.recv, Recv::Held) {
+            stream.recv = Recv::Tunnel;
+        }
         stream.tunnel = Some(Tunnel::new(id, flow, stream.waker.waker()));
         for packet in self.early.take(id) {
             self.on_datagram_for(id, packet);

@@ -5,6 +5,7 @@ mod capsules;
 mod client;
 mod client_messages;
 mod datagrams;
+mod early;
 mod endpoints;
 mod lifecycle;
 mod limits;

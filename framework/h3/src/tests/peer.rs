@@ -127,11 +127,6 @@ impl Peer {
         }
     }
 
-    /// This end's address on the network.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.socket.local_addr()
-    }
-
     // Sending.
 
     /// Opens the control stream with the frames `control`, in hexadecimal.
