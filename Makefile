@@ -2,17 +2,16 @@
 # Rust, make and a C compiler.
 
 CARGO ?= cargo
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # quiche builds BoringSSL, for which these are needed.
 BUILD_TOOLS := cmake clang libclang-dev
 
-.PHONY: help tools test-tools demo test check conformance bench fmt
+.PHONY: help tools demo test check conformance bench fmt
 
 help:
 	@echo "make demo         build, start a server, fetch a file and tunnel datagrams through it"
 	@echo "make test         formatting, lints, all tests, documentation"
-	@echo "make check        formatting, lints, dependencies, documentation"
+	@echo "make check        formatting, borders, lints, dependencies, documentation"
 	@echo "make conformance  which requirement is shown by which test"
 	@echo "make bench        throughput of UDP tunnels beside plain UDP"
 
@@ -20,25 +19,32 @@ tools:
 	@./tests/tools.sh $(BUILD_TOOLS)
 
 demo: tools
-	$(CARGO) build --locked -p psq-server -p psq-client
-	$(CARGO) run --locked -q -p pasque-tests --bin demo
+	$(CARGO) build --locked -p psq-server -p psq-client -p pasque-tests --bins
+	@target/debug/demo
 
 test: check
 	@./tests/tools.sh --python --browser
-	$(CARGO) test --locked --workspace
+	$(CARGO) build --locked -p psq-server -p psq-client
+	$(CARGO) test --locked --workspace --all-features --no-fail-fast
 
 check: tools
 	$(CARGO) fmt --all --check
 	./tests/borders.sh
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
+	else echo "dependency rules are not checked: cargo-deny is not installed"; fi
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
 
 conformance: tools
-	$(CARGO) test --locked --workspace 2>&1 | $(CARGO) run --locked -q -p pasque-tests --bin conformance
+	@./tests/tools.sh --python --browser
+	$(CARGO) build --locked -p psq-server -p psq-client -p pasque-tests --bins
+	@mkdir -p target
+	-$(CARGO) test --locked --workspace --all-features --no-fail-fast >target/conformance.log 2>&1
+	@target/debug/conformance <target/conformance.log
 
 bench: tools
-	$(CARGO) build --locked --release -p psq-server -p pasque-tests --bins
-	target/release/bench
+	$(CARGO) build --locked --release -p psq-server -p pasque-tests --bin psq-server --bin bench
+	@target/release/bench
 
 fmt:
 	$(CARGO) fmt --all

@@ -53,6 +53,14 @@ pub use router::{Mount, Router, RouterError};
 pub use tunnel::Tunnel;
 pub use wire::capsule::Capsule;
 
+/// Guides.
+pub mod docs {
+    #[doc = include_str!("docs/data_path.md")]
+    pub mod data_path {}
+    #[doc = include_str!("docs/writing_an_endpoint.md")]
+    pub mod writing_an_endpoint {}
+}
+
 /// Everything that an endpoint's source needs, and nothing else.
 pub mod prelude {
     pub use async_trait::async_trait;

@@ -18,6 +18,8 @@ pub struct Counters {
     pub too_long_outward: u64,
     /// Inward: longer than a datagram of the tunnel carries.
     pub too_long_inward: u64,
+    /// Of those, the ones that an ICMP message told the target about (RFC 9298 §6.1).
+    pub too_long_reported: u64,
     /// Outward: no buffer was free.
     pub no_buffer: u64,
     /// Outward: the local firewall said no.

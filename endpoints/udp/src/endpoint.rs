@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::PROTOCOL;
 use crate::candidates::Candidates;
 use crate::flow::UdpFlow;
+use crate::raw::RawSockets;
 use crate::socket::{DEFAULT_BUFFER_LEN, Dial, SocketOptions};
 use crate::target::{Host, Port};
 
@@ -41,8 +42,9 @@ const LOCAL_ADDRESSES_AGE: Duration = Duration::from_secs(5);
 /// Which targets may be reached is the egress policy's matter, see [`pasque::policy`]: private
 /// addresses and the like are closed unless `allow` opens them.
 ///
-/// What a target sends that is too long for a datagram of the tunnel is dropped and counted. The target
-/// is not told by an ICMP message (RFC 9298 §6.1), which would take a raw socket.
+/// What a target sends that is too long for a datagram of the tunnel is dropped and counted. With
+/// `packet_too_big` the target is told by an ICMP message (RFC 9298 §6.1), at most ten times a second
+/// per tunnel. That takes raw sockets, for which the process needs the capability `CAP_NET_RAW`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UdpEndpoint {
@@ -67,6 +69,9 @@ pub struct UdpEndpoint {
     /// The kernel's send buffer of each tunnel's socket.
     #[serde(default = "default_buffer_bytes", deserialize_with = "buffer_bytes")]
     send_buffer_bytes: usize,
+    /// Whether a target is told by ICMP that what it sends is too long for the tunnel.
+    #[serde(default)]
+    packet_too_big: bool,
 
     #[serde(skip)]
     dial: Option<Arc<dyn Dial>>,
@@ -107,9 +112,11 @@ impl Endpoint for UdpEndpoint {
                 send_buffer_bytes: self.send_buffer_bytes,
             })
         });
+        let reports = self.packet_too_big.then(open_raw_sockets).transpose()?;
         self.started = Some(Started {
             resolver,
             dial,
+            reports,
             policy: HostPolicy::new(
                 EgressPolicy::new(self.allow.clone(), self.deny.clone()),
                 cx.listeners.clone(),
@@ -138,7 +145,11 @@ impl Endpoint for UdpEndpoint {
         let target = Candidates::open(allowed, started.dial.clone())?;
         let address = target.address();
         let idle_timeout = Duration::from_secs(self.idle_timeout_s);
-        let response = Response::flow(UdpFlow::new(target, idle_timeout));
+        let mut flow = UdpFlow::new(target, idle_timeout);
+        if let Some(sockets) = &started.reports {
+            flow = flow.with_reports(sockets.clone());
+        }
+        let response = Response::flow(flow);
         Ok(match self.next_hop {
             true => response.with_header(PROXY_STATUS, started.next_hop(address)?),
             false => response,
@@ -150,6 +161,8 @@ impl Endpoint for UdpEndpoint {
 struct Started {
     resolver: Resolver,
     dial: Arc<dyn Dial>,
+    /// What targets are told by, if they are told.
+    reports: Option<Arc<RawSockets>>,
     policy: HostPolicy,
     proxy_name: String,
 }
@@ -204,6 +217,15 @@ fn detect(rules: &EgressPolicy, listeners: &[SocketAddr]) -> Result<Arc<EgressPo
     let local = LocalAddresses::detect(listeners.to_vec())
         .map_err(|error| Error::internal("cannot list the interfaces").with_source(error))?;
     Ok(Arc::new(rules.clone().with_local(local)))
+}
+
+fn open_raw_sockets() -> Result<Arc<RawSockets>> {
+    let opened = RawSockets::open().map(Arc::new);
+    opened.map_err(|error| {
+        let message = "\"packet_too_big\" takes raw sockets, which this process cannot open: it needs \
+                       the capability CAP_NET_RAW";
+        Error::internal(message).with_source(error)
+    })
 }
 
 fn unresolved(error: ResolveError) -> Error {

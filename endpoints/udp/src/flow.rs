@@ -6,6 +6,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,8 +18,11 @@ use crate::candidates::Candidates;
 use crate::context;
 use crate::counters::Counters;
 use crate::failure::Failure;
+use crate::icmp::TooLong;
 use crate::idle::IdleTimer;
 use crate::inbox::{Inbox, MAX_MESSAGES};
+use crate::raw::IcmpSink;
+use crate::report::Reporter;
 use crate::transmit::send_batch;
 
 /// How long the interface may be down before the socket counts as unusable.
@@ -36,6 +40,8 @@ pub struct UdpFlow {
     target: Candidates,
     idle: IdleTimer,
     counters: Counters,
+    /// Who tells the target of what is too long, if anyone does.
+    reporter: Option<Reporter>,
     /// Payloads of the last read that the turn had no room for.
     waiting: VecDeque<Packet>,
     /// The kernel coalesces what arrives: then one message is a batch.
@@ -55,11 +61,19 @@ impl UdpFlow {
             target,
             idle: IdleTimer::new(idle_timeout),
             counters: Counters::default(),
+            reporter: None,
             waiting: VecDeque::new(),
             is_coalescing: false,
             link_down_since: None,
             failed_reads: 0,
         }
+    }
+
+    /// The same tunnel, whose target is told by `sink` when what it sends is too long.
+    #[must_use]
+    pub(crate) fn with_reports(mut self, sink: Arc<dyn IcmpSink>) -> Self {
+        self.reporter = Some(Reporter::new(sink));
+        self
     }
 
     /// What happened so far.
@@ -103,7 +117,7 @@ impl UdpFlow {
             for payload in message.datagrams() {
                 received += 1;
                 if payload.len() + context::UDP_PAYLOAD_PREFIX.len() > cx.max_len() {
-                    self.counters.too_long_inward += 1;
+                    self.drop_too_long(payload, cx);
                 } else if cx.room() > 0 {
                     send(Packet::copy_from(payload), cx);
                 } else {
@@ -127,11 +141,30 @@ impl UdpFlow {
         {
             // The limit may have shrunk since the packet was read.
             if packet.len() + context::UDP_PAYLOAD_PREFIX.len() > cx.max_len() {
-                self.counters.too_long_inward += 1;
+                self.drop_too_long(&packet, cx);
             } else {
                 send(packet, cx);
             }
         }
+    }
+
+    /// Counts a payload that no datagram carries, and tells the target if it may be told.
+    fn drop_too_long(&mut self, payload: &[u8], cx: &FlowCx<'_>) {
+        self.counters.too_long_inward += 1;
+        let Some(reporter) = &mut self.reporter else {
+            return;
+        };
+        let target = &self.target;
+        let prefix_len = context::UDP_PAYLOAD_PREFIX.len();
+        let is_told = reporter.report(|| {
+            Some(TooLong {
+                from: target.address(),
+                to: target.socket().local_addr().ok()?,
+                payload,
+                max_payload_len: cx.max_len().saturating_sub(prefix_len),
+            })
+        });
+        self.counters.too_long_reported += u64::from(is_told);
     }
 
     /// Counts an error of a read.

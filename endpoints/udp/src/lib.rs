@@ -22,8 +22,11 @@ mod counters;
 mod endpoint;
 mod failure;
 mod flow;
+mod icmp;
 mod idle;
 mod inbox;
+mod raw;
+mod report;
 mod socket;
 mod target;
 #[cfg(test)]

@@ -14,16 +14,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use crate::icmp::{HEADERS_V4_LEN, HEADERS_V6_LEN};
 use crate::inbox::Inbox;
 
 /// Kernel buffers of a tunnel's socket, in bytes: some 200 datagrams of 1200 bytes, with what the
 /// kernel adds to each. The system's default holds fewer than two full batches.
 pub(crate) const DEFAULT_BUFFER_LEN: usize = 512 << 10;
-
-/// IPv4 and UDP headers, without options, in bytes.
-const HEADERS_V4_LEN: usize = 20 + 8;
-/// IPv6 and UDP headers, without extensions, in bytes.
-const HEADERS_V6_LEN: usize = 40 + 8;
 
 /// Where datagrams for one address leave the program.
 pub trait Sink {
@@ -50,6 +46,12 @@ pub trait TargetSocket: Sink + fmt::Debug + Send + 'static {
 
     /// The longest payload that the link to the target carries in one piece, in bytes.
     fn link_len(&self) -> usize;
+
+    /// The address that the target sends to.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
 /// What opens the sockets of tunnels.
@@ -219,5 +221,9 @@ impl TargetSocket for ConnectedSocket {
         // Without an answer nothing is held back: the send itself will say that it is too long.
         let mtu = mtu.map_or(usize::MAX, |mtu| mtu as usize);
         mtu.min(u16::MAX.into()) - headers_len.min(mtu)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 }

@@ -9,7 +9,11 @@ use std::task::{Context, Poll, Waker};
 use rustix::io::Errno;
 
 use crate::inbox::Inbox;
+use crate::raw::IcmpSink;
 use crate::socket::{Dial, Sink, TargetSocket};
+
+/// The local address of every [`FakeSocket`].
+pub(crate) const LOCAL_ADDRESS: ([u8; 4], u16) = ([198, 51, 100, 7], 40_000);
 
 /// What one read of a [`FakeSocket`] gives.
 #[derive(Debug)]
@@ -149,6 +153,10 @@ impl TargetSocket for FakeSocket {
     fn link_len(&self) -> usize {
         self.fake.lock().link_len
     }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(LOCAL_ADDRESS.into())
+    }
 }
 
 impl Drop for FakeSocket {
@@ -182,5 +190,22 @@ impl Dial for FakeNetwork {
             Some(errno) => Err(errno.into()),
             None => Ok(Box::new(fake.socket(target))),
         }
+    }
+}
+
+/// ICMP messages in memory, each with whom it is for.
+#[derive(Debug, Default)]
+pub(crate) struct FakeIcmp {
+    pub(crate) sent: Mutex<Vec<(SocketAddr, Vec<u8>)>>,
+    pub(crate) errors: Mutex<VecDeque<Errno>>,
+}
+
+impl IcmpSink for FakeIcmp {
+    fn send(&self, to: SocketAddr, message: &[u8]) -> io::Result<()> {
+        if let Some(errno) = self.errors.lock().unwrap().pop_front() {
+            return Err(errno.into());
+        }
+        self.sent.lock().unwrap().push((to, message.to_vec()));
+        Ok(())
     }
 }

@@ -373,7 +373,9 @@ impl Worker {
         if let Some(&slot) = self.routes.get(&cid) {
             return Some(slot);
         }
-        if header.ty != quiche::Type::Initial && header.ty != quiche::Type::VersionNegotiation {
+        // The type of a packet is known only where its version is.
+        let is_known = quiche::version_is_supported(header.version);
+        if is_known && header.ty != quiche::Type::Initial {
             if !is_foreign {
                 self.hand_over(cid, info, packet, len);
             }

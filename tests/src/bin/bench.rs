@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use pasque::{Batch, Flow, FlowCx, Packet, Request};
 use pasque_tests::{Server, beside};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::json;
 use tokio::time::{Interval, interval};
@@ -32,6 +33,8 @@ use tokio::time::{Interval, interval};
 const SIZES: [usize; 2] = [64, 1200];
 /// Datagrams under way: enough to hide the round trip, few enough for a socket's buffer.
 const WINDOW: u64 = 256;
+/// The receive buffer of a socket, in bytes: the kernel counts more than 2 KiB for a datagram.
+const BUFFER_LEN: usize = 1 << 20;
 /// Runs of each measurement; the median counts.
 const RUNS: usize = 3;
 /// What passes before a measurement begins: the path MTU and the congestion window are found.
@@ -133,6 +136,15 @@ fn pin(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// A socket on loopback whose buffer holds all that is under way.
+fn socket() -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.set_read_timeout(Some(STALL))?;
+    // The kernel gives what its `net.core.rmem_max` allows; the rest shows as loss.
+    set_socket_recv_buffer_size(&socket, BUFFER_LEN)?;
+    Ok(socket)
+}
+
 /// Datagrams by number. An answer means that all before it have come back, or never will.
 #[derive(Debug, Default)]
 struct Window {
@@ -155,7 +167,7 @@ impl Window {
         if let Some(number) = payload.first_chunk() {
             self.answered = self
                 .answered
-                .max(u64::from_be_bytes(*number) + 1)
+                .max(u64::from_be_bytes(*number).saturating_add(1))
                 .min(self.next);
         }
     }
@@ -199,9 +211,8 @@ impl Counts {
 fn plain(len: usize, time: Duration, cores: Cores) -> Result<Sample> {
     let echo = Echo::start(cores.server)?;
     pin(cores.client)?;
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let socket = socket()?;
     socket.connect(echo.address)?;
-    socket.set_read_timeout(Some(STALL))?;
     let mut window = Window::default();
     let counts = Counts::default();
     let mut payload = vec![0; len];
@@ -339,8 +350,7 @@ struct Echo {
 
 impl Echo {
     fn start(core: usize) -> io::Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        socket.set_read_timeout(Some(STALL))?;
+        let socket = socket()?;
         let address = socket.local_addr()?;
         let stop = Arc::<AtomicBool>::default();
         let stopped = stop.clone();
@@ -370,5 +380,29 @@ impl Drop for Echo {
             // It panics nowhere.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_settles_everything_before_it() {
+        let mut window = Window::default();
+        let mut datagrams = vec![[0; 64]; WINDOW as usize];
+        for datagram in &mut datagrams {
+            assert!(window.is_open());
+            window.stamp(datagram);
+        }
+        assert!(!window.is_open());
+        // The first nine are lost.
+        window.answer(&datagrams[9]);
+        window.answer(&datagrams[3]);
+        assert_eq!(window.next - window.answered, WINDOW - 10);
+        // One of an earlier window, or not one of ours.
+        window.answer(&u64::MAX.to_be_bytes());
+        window.answer(b"short");
+        assert_eq!(window.answered, window.next);
     }
 }

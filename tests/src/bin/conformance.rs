@@ -4,7 +4,6 @@
 //! the last part of its name starts with the row's ID: `hdg_17_…` shows HDG-17, `udp_41_43_…` shows
 //! UDP-41 and UDP-43. Exits with 1 when a row is shown by no test that passes, or by one that fails.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Write as _};
 use std::process::ExitCode;
@@ -126,11 +125,19 @@ impl Report {
 
     fn to_text(&self) -> String {
         let mut text = String::new();
-        let mut families: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        let mut families: Vec<(&str, usize, usize)> = Vec::new();
         for row in &self.rows {
-            let (shown, all) = families.entry(row.family()).or_default();
-            *shown += usize::from(row.is_shown());
-            *all += 1;
+            // The rows of a family stand together.
+            if families
+                .last()
+                .is_none_or(|(family, ..)| *family != row.family())
+            {
+                families.push((row.family(), 0, 0));
+            }
+            if let Some((_, shown, all)) = families.last_mut() {
+                *shown += usize::from(row.is_shown());
+                *all += 1;
+            }
             let _ = writeln!(text, "{:6} {}  {}", row.id, row.verdict(), row.text);
             for (name, outcome) in &row.tests {
                 let remark = match outcome {
@@ -145,7 +152,7 @@ impl Report {
         for stray in &self.strays {
             let _ = writeln!(text, "{stray}");
         }
-        for (family, (shown, all)) in &families {
+        for (family, shown, all) in &families {
             let _ = writeln!(text, "{family:4} {shown:3} of {all:3} rows shown");
         }
         let shown = self.rows.iter().filter(|row| row.is_shown()).count();

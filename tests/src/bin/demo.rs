@@ -106,6 +106,7 @@ async fn demo() -> Result<()> {
         names.address()
     );
     println!("   {} is a tunnel to a name server", resolver.local);
+    println!("   name          addresses  bytes of query  bytes of reply  time");
     for count in [1, 12, 60] {
         println!("   {}", resolve(resolver.local, count).await?);
     }
@@ -288,7 +289,7 @@ async fn resolve(local: SocketAddr, count: u8) -> Result<String> {
         }
         let (asked, got) = (question.len(), answer.len());
         return Ok(format!(
-            "{name}: {count} addresses, {asked} bytes asked, {got} answered, {time:.0?}"
+            "{name:12}  {count:9}  {asked:14}  {got:14}  {time:.1?}"
         ));
     }
     Err(format!("{name}: no answer to {ATTEMPTS} questions").into())

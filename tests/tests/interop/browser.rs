@@ -37,7 +37,7 @@ const PICTURE: [u8; 70] = [
 ];
 
 #[tokio::test]
-async fn fs_chromium_shows_a_page_and_its_picture_over_h3() {
+async fn fs_01_chromium_shows_a_page_and_its_picture_over_h3() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("index.html"), PAGE).unwrap();
     fs::write(folder.path().join("picture.png"), PICTURE).unwrap();

@@ -8,7 +8,7 @@ use crate::common::{files, server};
 use crate::python;
 
 #[tokio::test]
-async fn fs_libcurl_gets_files_and_ranges_of_them_over_http_3_alone() {
+async fn fs_21_libcurl_gets_files_and_ranges_of_them_over_http_3_alone() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("alphabet.txt");
     fs::write(&file, "abcdefghijklmnopqrstuvwxyz\n").unwrap();

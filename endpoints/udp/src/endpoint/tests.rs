@@ -3,6 +3,7 @@ use pasque::template::PathTemplate;
 use pasque::testing::TestServer;
 use pasque::{Mount, endpoint_types, tunnel};
 use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::*;
 use crate::testing::{Fake, FakeNetwork};
@@ -77,4 +78,22 @@ async fn udp_28_no_socket_is_opened_for_a_refused_target() {
         assert!(server.connect("connect-udp", path).await.is_err());
     }
     assert_eq!(fake.lock().dials, 0);
+}
+
+#[tokio::test]
+async fn udp_47_without_the_capability_the_endpoint_does_not_start() {
+    // It is this thread's alone, and the thread is this test's.
+    let mut sets = capabilities(None).unwrap();
+    sets.effective.remove(CapabilitySet::NET_RAW);
+    set_capabilities(None, sets).unwrap();
+
+    let cx = StartContext::new(".");
+    let json = r#"{ "packet_too_big": true }"#;
+    let mut endpoint: UdpEndpoint = serde_json::from_str(json).unwrap();
+    let error = endpoint.start(&cx).await.unwrap_err().to_string();
+    assert!(error.contains("\"packet_too_big\""), "{error}");
+    assert!(error.contains("CAP_NET_RAW"), "{error}");
+
+    let mut endpoint: UdpEndpoint = serde_json::from_str("{}").unwrap();
+    endpoint.start(&cx).await.unwrap();
 }

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use tokio::time::{advance, pause};
 
 use super::*;
-use crate::testing::{Fake, FakeNetwork, Read};
+use crate::testing::{Fake, FakeIcmp, FakeNetwork, LOCAL_ADDRESS, Read};
 
 const MAX_LEN: usize = 1320;
 const IDLE: Duration = Duration::from_secs(300);
@@ -32,6 +32,15 @@ impl Driver {
         Self::new(&[(address(1), fake)])
     }
 
+    /// A tunnel whose target is told by `icmp`.
+    fn with_reports(fake: &Fake, icmp: &Arc<FakeIcmp>) -> Self {
+        let driver = Self::to(fake);
+        Self {
+            flow: driver.flow.with_reports(icmp.clone()),
+            ..driver
+        }
+    }
+
     /// Hands over datagrams that have their context ID already.
     fn deliver(&mut self, datagrams: &[&[u8]]) -> Result<()> {
         let mut batch = Batch::new();
@@ -43,7 +52,11 @@ impl Driver {
     }
 
     fn poll(&mut self, room: usize) -> Poll<Result<()>> {
-        let mut cx = FlowCx::new(&mut self.outbox, Waker::noop(), room, MAX_LEN);
+        self.poll_with(room, MAX_LEN)
+    }
+
+    fn poll_with(&mut self, room: usize, max_len: usize) -> Poll<Result<()>> {
+        let mut cx = FlowCx::new(&mut self.outbox, Waker::noop(), room, max_len);
         self.flow.poll_outbound(&mut cx)
     }
 
@@ -127,6 +140,72 @@ async fn udp_46_what_no_datagram_carries_is_dropped_and_counted() {
     );
     assert_eq!(driver.counters().too_long_inward, 2);
     assert!(driver.outbox.capsules.is_empty());
+}
+
+#[tokio::test]
+async fn udp_47_the_target_is_told_of_what_is_too_long_and_of_nothing_else() {
+    let (fake, icmp) = (Fake::default(), Arc::default());
+    let mut driver = Driver::with_reports(&fake, &icmp);
+    for len in [MAX_LEN - 1, MAX_LEN, 0] {
+        fake.answer(&vec![7; len], len);
+    }
+    assert!(driver.poll(64).is_pending());
+    assert_eq!(driver.out().len(), 2);
+    let too_long = TooLong {
+        from: address(1),
+        to: LOCAL_ADDRESS.into(),
+        payload: &[7; MAX_LEN],
+        max_payload_len: MAX_LEN - 1,
+    };
+    let expected = (address(1), too_long.message().unwrap());
+    assert_eq!(*icmp.sent.lock().unwrap(), [expected]);
+    assert_eq!(driver.counters().too_long_inward, 1);
+    assert_eq!(driver.counters().too_long_reported, 1);
+}
+
+#[tokio::test]
+async fn udp_47_a_limit_that_shrinks_is_told_as_it_is_now() {
+    let (fake, icmp) = (Fake::default(), Arc::default());
+    let mut driver = Driver::with_reports(&fake, &icmp);
+    fake.answer(&[7; 2 * 1200], 1200);
+    assert!(driver.poll(1).is_pending());
+    assert_eq!(driver.out().len(), 1);
+    // The other one waits, and when its turn comes the path carries less.
+    assert!(driver.poll_with(64, 1001).is_pending());
+    assert_eq!(driver.out().len(), 0);
+    let sent = icmp.sent.lock().unwrap();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].1[6..8], 1028_u16.to_be_bytes());
+}
+
+#[tokio::test]
+async fn udp_47_a_target_that_does_not_listen_is_told_ten_times_a_second() {
+    pause();
+    let (fake, icmp) = (Fake::default(), Arc::<FakeIcmp>::default());
+    let mut driver = Driver::with_reports(&fake, &icmp);
+    for expected in [10, 20, 30] {
+        for _ in 0..50 {
+            fake.answer(&[7; 2000], 2000);
+        }
+        assert!(driver.poll(64).is_pending());
+        assert_eq!(icmp.sent.lock().unwrap().len(), expected);
+        advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(driver.counters().too_long_inward, 150);
+    assert_eq!(driver.counters().too_long_reported, 30);
+}
+
+#[tokio::test]
+async fn udp_47_a_message_that_cannot_be_sent_harms_nothing() {
+    let (fake, icmp) = (Fake::default(), Arc::<FakeIcmp>::default());
+    let mut driver = Driver::with_reports(&fake, &icmp);
+    *icmp.errors.lock().unwrap() = [Errno::PERM].into();
+    fake.answer(&[7; 2000], 2000);
+    fake.answer(b"hi", 2);
+    assert!(driver.poll(64).is_pending());
+    assert_eq!(driver.out(), [b"\0hi"]);
+    assert_eq!(driver.counters().too_long_inward, 1);
+    assert_eq!(driver.counters().too_long_reported, 0);
 }
 
 #[tokio::test]

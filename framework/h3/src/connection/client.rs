@@ -104,7 +104,7 @@ impl ClientSide {
     }
 
     /// When the server has to be asked for a sign of life, or given up.
-    pub(super) fn deadline(&self, last_received: Instant) -> Option<Instant> {
+    pub(super) fn deadline(&self, last_received: Instant, keepalive: Duration) -> Option<Instant> {
         let quiet_since = self
             .last_probe
             .map_or(last_received, |probe| probe.max(last_received));
@@ -112,7 +112,7 @@ impl ClientSide {
             .queue
             .front()
             .map(|(since, ..)| *since + SETTINGS_TIMEOUT);
-        let due = (quiet_since + KEEPALIVE).min(last_received + DEAD_AFTER);
+        let due = (quiet_since + keepalive).min(last_received + DEAD_AFTER);
         Some(settings.map_or(due, |settings| settings.min(due)))
     }
 }
@@ -173,11 +173,21 @@ impl Connection {
         }
     }
 
+    /// How long the connection may be silent before the server is asked for a sign of life: two
+    /// of which fit into the time that the server allows (RFC 9000 §10.1.2).
+    pub(super) fn keepalive(&self) -> Duration {
+        let allowed = self.http.quic.peer_transport_params();
+        match allowed.map_or(0, |parameters| parameters.max_idle_timeout) {
+            0 => KEEPALIVE,
+            allowed => KEEPALIVE.min(Duration::from_millis(allowed / 3)),
+        }
+    }
+
     /// What a client does in every turn beside moving data.
     pub(super) fn client_upkeep(&mut self, cx: &mut TurnCx<'_>) {
         self.submit_queue(cx);
         self.cancel_abandoned();
-        let last_received = self.last_received;
+        let (last_received, keepalive) = (self.last_received, self.keepalive());
         let silent = cx.now.saturating_duration_since(last_received);
         let Some(client) = self.client() else { return };
         if silent >= DEAD_AFTER {
@@ -188,7 +198,7 @@ impl Connection {
         let quiet_since = client
             .last_probe
             .map_or(last_received, |probe| probe.max(last_received));
-        if cx.now.saturating_duration_since(quiet_since) >= KEEPALIVE {
+        if cx.now.saturating_duration_since(quiet_since) >= keepalive {
             client.last_probe = Some(cx.now);
             // quiche never asks for a sign of life by itself.
             let _ = self.http.quic.send_ack_eliciting();
@@ -363,10 +373,8 @@ impl Connection {
                 }
                 match flow {
                     Some(flow) => self.install(id, flow, cx),
-                    None => self.read_content(id, cx),
-                }
-                if !more_frames {
-                    self.finish_tunnel(id);
+                    None if more_frames => self.read_content(id, cx),
+                    None => self.finish_tunnel(id),
                 }
             }
             Waiting::Tunnel(reply, _) => {
@@ -473,7 +481,10 @@ impl Connection {
             return CloseReason::Local;
         }
         if let Some(error) = self.http.quic.peer_error() {
-            let is_orderly = error.error_code == if error.is_app { NO_ERROR } else { 0 };
+            let is_orderly = match error.is_app {
+                true => error.error_code == NO_ERROR || !is_known(error.error_code),
+                false => error.error_code == 0,
+            };
             return match is_orderly {
                 true => CloseReason::Peer,
                 false => CloseReason::PeerError(
@@ -521,6 +532,12 @@ impl Connection {
             other => ClientError::Closed(other.clone()),
         }
     }
+}
+
+/// Whether the code is one of HTTP/3 (RFC 9114 §8.1), QPACK (RFC 9204 §8.3) or HTTP Datagrams
+/// (RFC 9297 §5.2). Any other counts as `H3_NO_ERROR` (RFC 9114 §8).
+fn is_known(code: u64) -> bool {
+    matches!(code, 0x0100..=0x0110 | 0x0200..=0x0202 | 0x33)
 }
 
 /// The TLS alerts that a user can do something about (RFC 8446 §6.2).

@@ -121,6 +121,9 @@ impl Connection {
             // Content before the fields of a response (RFC 9114 §4.1).
             return self.http.close(FRAME_UNEXPECTED, "DATA before HEADERS");
         }
+        if stream.has_trailers {
+            return self.http.close(FRAME_UNEXPECTED, "DATA after trailers");
+        }
         self.read_content(id, cx);
     }
 
@@ -147,6 +150,8 @@ impl Connection {
                 Ok(len) => len,
                 Err(code) => return self.on_reset(id, code, cx),
             };
+            // The end of the stream shows as an event, once everything before it is read.
+            self.has_events = true;
             let bytes = &cx.scratch[..len];
             match &mut stream.recv {
                 Recv::Content(inflow) => {
@@ -197,6 +202,7 @@ impl Connection {
         let is_server = self.is_server();
         let Some(stream) = self.streams.get_mut(&id) else {
             if is_server && self.is_new(id) {
+                self.note_opened(id);
                 // The stream ended before a whole header section (RFC 9114 §4.1).
                 self.http.abort(id, StreamError::RequestIncomplete);
             }
@@ -232,14 +238,18 @@ impl Connection {
 
     /// Fields after the content. They carry nothing that is used here, but may break the message.
     pub(super) fn on_trailers(&mut self, id: u64, list: &[h3::Header]) {
-        let Some(stream) = self.streams.get(&id) else {
+        let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
+        let repeated = std::mem::replace(&mut stream.has_trailers, true);
         if matches!(stream.recv, Recv::Held | Recv::Tunnel) {
             // Only DATA may follow on a tunnel's stream (RFC 9114 §4.4).
             return self
                 .http
                 .close(FRAME_UNEXPECTED, "HEADERS on a tunnel's stream");
+        }
+        if repeated {
+            return self.http.close(FRAME_UNEXPECTED, "HEADERS after trailers");
         }
         if let Err(error) = parse_trailers(pairs(list)) {
             self.fail(id, &Error::malformed(error.to_string()));

@@ -80,6 +80,10 @@ pub(crate) struct Connection {
     /// Whether the worker will look after the connection in this turn.
     pub(crate) is_queued: bool,
     was_closing: bool,
+    /// Whether HTTP/3 may have events that this turn has not asked for.
+    has_events: bool,
+    /// Streams that the peer has asked us to stop sending on, in all.
+    stopped: u64,
 }
 
 /// One request stream.
@@ -90,7 +94,11 @@ struct Stream {
     tunnel: Option<Tunnel>,
     /// Whether the stream stands in the connection's queue of hungry tunnels.
     is_hungry: bool,
+    /// Whether the request asked for a tunnel.
+    is_tunnel: bool,
     length: ContentLength,
+    /// Whether fields have come after the content.
+    has_trailers: bool,
     /// Tells a client's handle that its tunnel is over.
     ended: Option<oneshot::Sender<Result<(), ClientError>>>,
 }
@@ -103,7 +111,9 @@ impl Stream {
             send,
             tunnel: None,
             is_hungry: false,
+            is_tunnel: false,
             length: ContentLength::new(None),
+            has_trailers: false,
             ended: None,
         }
     }
@@ -136,6 +146,8 @@ impl Connection {
             scheduled: None,
             is_queued: false,
             was_closing: false,
+            has_events: false,
+            stopped: 0,
         }
     }
 
@@ -189,7 +201,7 @@ impl Connection {
         let handshake =
             (!self.http.quic.is_established()).then(|| self.born + limits.handshake_timeout);
         let client = match &self.role {
-            Role::Client(client) => client.deadline(self.last_received),
+            Role::Client(client) => client.deadline(self.last_received, self.keepalive()),
             Role::Server(_) => None,
         };
         [quic, handshake, client, self.early.deadline()]
@@ -235,7 +247,10 @@ impl Connection {
             let Some(h3) = &mut self.http.h3 else { return };
             let (id, event) = match h3.poll(&mut self.http.quic) {
                 Ok(event) => event,
-                Err(h3::Error::Done) => return,
+                Err(h3::Error::Done) => {
+                    self.has_events = false;
+                    return;
+                }
                 Err(error) => {
                     // quiche has closed the connection with the code that belongs to the error.
                     debug!(%error, "the peer broke HTTP/3");
@@ -257,7 +272,7 @@ impl Connection {
             }
         }
         // More events than a turn takes: come back.
-        self.woken.push(u64::MAX);
+        self.has_events = true;
     }
 
     fn on_headers(&mut self, id: u64, list: &[h3::Header], more_frames: bool, cx: &mut TurnCx<'_>) {
@@ -273,8 +288,10 @@ impl Connection {
     /// The peer has given up its direction of a stream.
     fn on_reset(&mut self, id: u64, code: u64, cx: &mut TurnCx<'_>) {
         self.count_reset(cx);
+        self.note_opened(id);
         let Some(stream) = self.streams.get_mut(&id) else {
-            return;
+            // Nothing was begun. Our direction ends, too, or the stream would count as open for ever.
+            return self.http.reset(id, StreamError::RequestRejected.code());
         };
         stream.recv = Recv::Over;
         if let Some(ended) = stream.ended.take() {
@@ -362,6 +379,8 @@ impl Connection {
             (None, Recv::Held | Recv::Head) => {
                 self.early.hold(id, packet, cx.now);
             }
+            // The client could not know that its tunnel is refused.
+            (None, _) if stream.is_tunnel => {}
             // Datagrams mean nothing to any other request (RFC 9297 §2).
             (None, _) => {
                 let error = Error::bad_request("datagram for a request that is not a tunnel");
@@ -391,9 +410,14 @@ impl Connection {
 
     /// Tries again what waited for credit, and notices peers that want no more.
     fn serve_stalled(&mut self, cx: &mut TurnCx<'_>) {
-        while let Some(id) = self.http.quic.stream_writable_next() {
-            if let Err(quiche::Error::StreamStopped(code)) = self.http.quic.stream_capacity(id) {
-                self.on_stopped(id, code, cx);
+        // quiche reports a stopped stream as writable only where it was not writable before.
+        let stopped = self.http.quic.stats().stopped_stream_count_remote;
+        if std::mem::replace(&mut self.stopped, stopped) != stopped {
+            for id in self.streams.keys().copied().collect::<Vec<_>>() {
+                if let Err(quiche::Error::StreamStopped(code)) = self.http.quic.stream_capacity(id)
+                {
+                    self.on_stopped(id, code, cx);
+                }
             }
         }
         for id in self.stalled.iter().copied().collect::<Vec<_>>() {
@@ -445,7 +469,9 @@ impl Connection {
             }
             self.poll_flow(id);
         }
-        !self.woken.is_empty() || (!self.hungry.is_empty() && tunnel::has_room(&self.http))
+        self.has_events
+            || !self.woken.is_empty()
+            || (!self.hungry.is_empty() && tunnel::has_room(&self.http))
     }
 
     fn poll_flow(&mut self, id: u64) {
@@ -552,6 +578,12 @@ impl Connection {
         self.read_content(id, cx);
         // The first poll is what registers its wakers.
         self.poll_flow(id);
+        if let Some(stream) = self.streams.get(&id)
+            && matches!(stream.recv, Recv::Over)
+        {
+            // The peer had nothing more to say when it was answered.
+            self.finish_tunnel(id);
+        }
     }
 
     fn on_datagram_for(&mut self, id: u64, packet: Packet) {

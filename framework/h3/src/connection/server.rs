@@ -1,6 +1,6 @@
 //! The server's side of a connection: from a request's fields to an endpoint, and back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -53,6 +53,9 @@ pub(crate) struct ServerSide {
     resets: VecDeque<Instant>,
     /// The stream after the last one that was opened.
     next_stream: u64,
+    /// Streams before that whose requests have not come yet, because others overtook them: no more
+    /// than the peer may have open.
+    overtaken: BTreeSet<u64>,
     is_draining: bool,
 }
 
@@ -63,6 +66,7 @@ impl ServerSide {
             _place: place,
             resets: VecDeque::new(),
             next_stream: 0,
+            overtaken: BTreeSet::new(),
             is_draining: false,
         }
     }
@@ -91,7 +95,23 @@ impl Connection {
 
     /// Whether a request on this stream has not been seen yet.
     pub(super) fn is_new(&self, id: u64) -> bool {
-        matches!(&self.role, Role::Server(server) if id >= server.next_stream)
+        match &self.role {
+            Role::Server(server) => id >= server.next_stream || server.overtaken.contains(&id),
+            Role::Client(_) => false,
+        }
+    }
+
+    /// Notes that the peer has used a stream.
+    pub(super) fn note_opened(&mut self, id: u64) {
+        let Role::Server(server) = &mut self.role else {
+            return;
+        };
+        if id >= server.next_stream {
+            server.overtaken.extend((server.next_stream..id).step_by(4));
+            server.next_stream = id + 4;
+        } else {
+            server.overtaken.remove(&id);
+        }
     }
 
     /// Whether a request for which a datagram came may still be on its way.
@@ -99,7 +119,7 @@ impl Connection {
         // A stream far beyond what the peer may open is no request that was overtaken.
         const REACH: u64 = 4 * 1024;
         match &self.role {
-            Role::Server(server) => id >= server.next_stream && id - server.next_stream < REACH,
+            Role::Server(server) => self.is_new(id) && id < server.next_stream + REACH,
             Role::Client(_) => false,
         }
     }
@@ -115,7 +135,7 @@ impl Connection {
             return;
         };
         let is_late = server.is_draining || id / 4 >= REQUESTS_PER_LIFE;
-        server.next_stream = server.next_stream.max(id + 4);
+        self.note_opened(id);
         if is_late {
             self.http.abort(id, StreamError::RequestRejected);
             return;
@@ -125,7 +145,7 @@ impl Connection {
             Ok(head) => head,
             Err(error @ Malformed::Scheme(_)) => {
                 let cause = Error::bad_request(error.to_string());
-                return self.answer(id, waker, more_frames, &cause);
+                return self.answer(id, waker, more_frames, false, &cause);
             }
             Err(error) => {
                 debug!(stream = id, %error, "malformed request");
@@ -135,12 +155,12 @@ impl Connection {
         };
         if head.is_plain_connect() {
             let cause = Error::new(StatusCode::NOT_IMPLEMENTED, "TCP proxying is not offered");
-            return self.answer(id, waker, more_frames, &cause);
+            return self.answer(id, waker, more_frames, false, &cause);
         }
         let is_tunnel = head.is_tunnel();
         if is_tunnel && self.tunnels() >= cx.limits.tunnels_per_connection {
             let cause = Error::proxy(ProxyError::ConnectionLimitReached, "too many tunnels");
-            return self.answer(id, waker, more_frames, &cause);
+            return self.answer(id, waker, more_frames, is_tunnel, &cause);
         }
         let length = ContentLength::new(head.content_length);
         let (recv, body) = match (is_tunnel, more_frames) {
@@ -158,6 +178,7 @@ impl Connection {
         }
         let task = self.dispatch(id, head, body, cx);
         let mut stream = Stream::new(waker, recv, Outgoing::Waiting { _task: task });
+        stream.is_tunnel = is_tunnel;
         stream.length = length;
         self.streams.insert(id, stream);
     }
@@ -195,19 +216,26 @@ impl Connection {
     }
 
     /// Answers without asking an endpoint.
-    fn answer(&mut self, id: u64, waker: Arc<StreamWaker>, more_frames: bool, cause: &Error) {
+    fn answer(
+        &mut self,
+        id: u64,
+        waker: Arc<StreamWaker>,
+        more_frames: bool,
+        is_tunnel: bool,
+        cause: &Error,
+    ) {
         let Role::Server(server) = &self.role else {
             return;
         };
-        let is_tunnel = cause.proxy_error().is_some();
         let response = server.shared.router.refuse(cause, is_tunnel);
         let recv = if more_frames {
             Recv::Unwanted
         } else {
             Recv::Over
         };
-        self.streams
-            .insert(id, Stream::new(waker, recv, Outgoing::Over));
+        let mut stream = Stream::new(waker, recv, Outgoing::Over);
+        stream.is_tunnel = is_tunnel;
+        self.streams.insert(id, stream);
         self.send_head(id, response.status, response.headers, Next::End);
     }
 

@@ -14,7 +14,8 @@ async fn comes_before_the_answer(starts_early: bool) -> bool {
     end.send(b"\x00hi");
     let mut request = Request::tunnel("connect-udp", "/udp");
     request.starts_early = starts_early;
-    let asked = tokio::spawn(async move { connection.open(request, flow).await });
+    let asking = connection.clone();
+    let asked = tokio::spawn(async move { asking.open(request, flow).await });
     peer.head(0).await;
     peer.run_for(SILENCE).await;
     let came = peer.datagrams.iter().any(|datagram| datagram == b"\x00\x00hi");

@@ -1,6 +1,6 @@
 //! What a peer sees at the limits, and what it cannot make the server do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pasque::Request;
 use pasque::config::Limits;
@@ -10,7 +10,7 @@ use pasque::testing::TestTunnel;
 use super::endpoints::Mark;
 use super::peer::{Closed, Peer, generous, plain, tunnel};
 use super::wire::{frame, headers};
-use super::{SITE, eventually, server, server_with};
+use super::{PATIENCE, SITE, eventually, server, server_with};
 use crate::testing::{Conditions, TestServer};
 
 #[tokio::test]
@@ -53,7 +53,9 @@ async fn a_rapid_reset_is_over_before_it_costs_anything() {
     let server = server().await;
     let mut client = Peer::client(&server).await;
     let mut opened = 0;
+    let start = Instant::now();
     while client.quic.peer_error().is_none() && opened < 20_000 {
+        assert!(start.elapsed() < PATIENCE, "{opened} streams, {:?}", client.quic.stats());
         for _ in 0..50 {
             if client.quic.peer_streams_left_bidi() == 0 {
                 break;
@@ -69,6 +71,21 @@ async fn a_rapid_reset_is_over_before_it_costs_anything() {
     assert_eq!(client.was_closed().await, Closed::Application(0x0107));
     assert!(opened < 1000, "{opened} streams were opened");
     eventually("nothing is at work", || Mark::named("rapid").inside() == 0).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_was_reset_before_its_request_does_not_count_for_ever() {
+    let limits = Limits { requests_per_connection: 2, ..Limits::default() };
+    let server = server_with(limits).await;
+    let mut client = Peer::client(&server).await;
+    for _ in 0..4 {
+        let id = client.next_stream();
+        // A HEADERS frame of 100 bytes, of which one comes.
+        client.send(id, &[0x01, 0x40, 0x64, 0x00], false).await;
+        client.reset(id, 0x010c);
+        client.until("credit", |p| (p.quic.peer_streams_left_bidi() > 0).then_some(())).await;
+    }
+    assert_eq!(client.fetch("/content/1").await.0, 200);
 }
 
 #[tokio::test]
@@ -154,7 +171,7 @@ async fn more_events_than_a_turn_takes_are_all_dealt_with() {
         client.send(id, &headers(&plain("GET", "/c")), true).await;
         ids.push(id);
     }
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     for id in ids {
         assert_eq!(client.head(id).await.status(), 404);
     }

@@ -189,28 +189,29 @@ impl Peer {
                 Err(quiche::Error::Done) => {}
                 Err(error) => panic!("stream {id} cannot be written to: {error}"),
             }
+            self.flush();
             if bytes.is_empty() {
-                return self.flush();
+                return;
             }
             assert!(Instant::now() < deadline, "{} bytes find no credit: {self:?}", bytes.len());
-            self.pump();
             self.wait(deadline).await;
+            self.pump();
         }
     }
 
     /// Sends as much of `bytes` as there is credit for until no more comes for a while; returns how
     /// much that was.
     pub(super) async fn send_some(&mut self, id: u64, bytes: &[u8]) -> usize {
+        const WHILE: Duration = Duration::from_millis(400);
         self.written.insert(id);
         let (mut sent, mut last) = (0, Instant::now());
-        while last.elapsed() < Duration::from_millis(400) && sent < bytes.len() {
-            if let Ok(len) = self.quic.stream_send(id, &bytes[sent..], false)
-                && len > 0
-            {
+        while last.elapsed() < WHILE && sent < bytes.len() {
+            if let Ok(len @ 1..) = self.quic.stream_send(id, &bytes[sent..], false) {
                 (sent, last) = (sent + len, Instant::now());
             }
+            self.flush();
+            self.wait(last + WHILE).await;
             self.pump();
-            self.wait(last + Duration::from_millis(400)).await;
         }
         sent
     }
@@ -398,9 +399,10 @@ impl Peer {
 
     fn read(&mut self) {
         let mut buffer = vec![0; 65_536];
-        for id in &self.written {
-            if let Err(quiche::Error::StreamStopped(code)) = self.quic.stream_capacity(*id) {
-                self.streams.entry(*id).or_default().stopped.get_or_insert(code);
+        let seen = self.streams.keys().filter(|id| **id % 4 == 0);
+        for id in seen.chain(&self.written).copied().collect::<BTreeSet<_>>() {
+            if let Err(quiche::Error::StreamStopped(code)) = self.quic.stream_capacity(id) {
+                self.streams.entry(id).or_default().stopped.get_or_insert(code);
             }
         }
         for id in self.quic.readable().collect::<Vec<_>>() {

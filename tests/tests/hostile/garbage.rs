@@ -1,0 +1,127 @@
+//! A million datagrams that are no QUIC, or nearly.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use pasque_tests::PATIENCE;
+use rand::rngs::StdRng;
+use rand::{Rng, RngCore, SeedableRng};
+
+use crate::common::{Pinger, echo, open, resident};
+use crate::peer::{Peer, config};
+use crate::{QUIET, Victim};
+
+const DATAGRAMS: u32 = 1_000_000;
+/// Within a minute, and no faster than the tunnel beside it can bear on a slow machine: what the
+/// kernel drops is no fault of the server's.
+const PER_SECOND: f64 = 20_000.0;
+const SOCKETS: u8 = 16;
+const SEED: u64 = 7;
+const MIB: u64 = 1 << 20;
+
+/// Packets of a real client: its first one, the one that answers a Retry, and one of a connection.
+fn specimens(server: SocketAddr) -> [Vec<u8>; 3] {
+    let from = [127, 0, 0, 66].into();
+    let mut peer = Peer::new(server, from, &mut config());
+    let first = peer.packet().unwrap();
+    peer.transmit(&first);
+    peer.receive(PATIENCE);
+    let second = peer.packet().unwrap();
+    let mut peer = Peer::connect(server, from, &mut config());
+    peer.quic.stream_send(0, &[0; 900], false).unwrap();
+    [first, second, peer.packet().unwrap()]
+}
+
+/// The next datagram: noise, noise with a plausible start, or a real packet that was damaged.
+fn datagram(rng: &mut StdRng, specimens: &[Vec<u8>], out: &mut Vec<u8>) {
+    out.clear();
+    let kind = rng.random_range(0..10);
+    if kind < 5 {
+        let len = if rng.random_ratio(1, 20) { rng.random_range(0..9000) } else { rng.random_range(0..1400) };
+        out.resize(len, 0);
+        rng.fill_bytes(out);
+        match (kind, out.len()) {
+            (0 | 1, _) | (_, ..7) => {}
+            // A long header of version 1, of each type.
+            (2 | 3, _) => {
+                out[0] |= 0xc0;
+                out[1..5].copy_from_slice(&1_u32.to_be_bytes());
+                out[5] = rng.random_range(0..24);
+            }
+            // A short header whose connection ID names a worker that exists.
+            _ => {
+                out[0] = out[0] & 0x3f | 0x40;
+                out[1] = rng.random_range(0..4);
+            }
+        }
+        return;
+    }
+    out.extend_from_slice(&specimens[rng.random_range(0..specimens.len())]);
+    match kind {
+        5 => out.truncate(rng.random_range(0..out.len())),
+        6 => out.resize(rng.random_range(out.len()..9000), 0xaa),
+        _ => {
+            for _ in 0..rng.random_range(1..8) {
+                let at = rng.random_range(0..out.len().min(80));
+                out[at] = rng.random();
+            }
+        }
+    }
+}
+
+fn attack(server: SocketAddr) -> Duration {
+    println!("seed {SEED}");
+    let mut rng = StdRng::seed_from_u64(SEED);
+    let specimens = specimens(server);
+    // From many addresses, so that every worker gets its share.
+    let bind = |last| UdpSocket::bind((IpAddr::from([127, 0, 1, last]), 0)).unwrap();
+    let sockets: Vec<_> = (1..=SOCKETS).map(bind).collect();
+    let start = Instant::now();
+    let mut out = Vec::new();
+    for sent in 0..DATAGRAMS {
+        datagram(&mut rng, &specimens, &mut out);
+        let socket = &sockets[sent as usize % sockets.len()];
+        socket.send_to(&out, server).unwrap();
+        if sent % 64 == 0 {
+            let due = Duration::from_secs_f64(f64::from(sent) / PER_SECOND);
+            if let Some(early) = due.checked_sub(start.elapsed()) {
+                std::thread::sleep(early);
+            }
+        }
+    }
+    start.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_damaged_datagrams_disturb_nobody() {
+    let _alone = QUIET.write().await;
+    let mut victim = Victim::start().await;
+    let connection = victim.server.connect().await.unwrap();
+    let mut bystander = open(&connection, "127.0.0.1", victim.target.address().port()).await;
+    echo(&mut bystander, b"warm").await;
+    let pinger = Pinger::start(bystander);
+    victim.assert_serves("nothing").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = resident(&mut victim.server);
+    let lines_before = victim.server.process().output().lines().count();
+
+    let address = victim.server.address();
+    let time = tokio::task::spawn_blocking(move || attack(address)).await.unwrap();
+    assert!(time < Duration::from_secs(60), "{time:?}");
+
+    let pings = pinger.finish().await;
+    let grown = resident(&mut victim.server).saturating_sub(before);
+    let lines = victim.server.process().output().lines().count() - lines_before;
+    println!(
+        "{time:?}: {} of {} pings lost, {grown} bytes, {lines} lines",
+        pings.sent - pings.round_trips.len(),
+        pings.sent,
+    );
+    assert!(pings.sent > 1000, "{}", pings.sent);
+    assert!(pings.loss() <= 0.05, "{} of {}", pings.loss(), pings.sent);
+    assert!(grown <= 16 * MIB, "{grown} bytes");
+    assert!(lines as f64 <= 10.0 * time.as_secs_f64(), "{lines} lines");
+    victim.assert_serves("a million datagrams").await;
+    // The tunnel's connection has not been replaced.
+    echo(&mut open(&connection, "127.0.0.1", victim.target.address().port()).await, b"x").await;
+}

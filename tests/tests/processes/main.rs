@@ -1,0 +1,19 @@
+//! `psq-server` and `psq-client` as their users have them: processes that are started, stopped,
+//! killed and short of something.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod downloads;
+mod forwards;
+mod impaired;
+mod limits;
+mod start;
+mod stop;
+mod tunnels;
