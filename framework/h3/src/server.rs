@@ -226,7 +226,10 @@ pub(crate) fn spawn(
 /// Every tunnel needs a socket: what the system lets this process have, it takes.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         debug!(%error, ?limit, "descriptor limit stays as it is");
     }

@@ -45,7 +45,10 @@ pub async fn server_by(program: &Path, mut config: Value) -> Server {
 pub fn server_after(setup: &str, folder: &Path) -> PathBuf {
     let script = folder.join("psq-server.sh");
     let server = program("psq-server");
-    let text = format!("#!/bin/sh\nset -e\n{setup}\nexec '{}' \"$@\"\n", server.display());
+    let text = format!(
+        "#!/bin/sh\nset -e\n{setup}\nexec '{}' \"$@\"\n",
+        server.display()
+    );
     fs::write(&script, text).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
     script
@@ -86,14 +89,20 @@ pub async fn try_open(
 
 /// A tunnel to `host` and `port`.
 pub async fn open(connection: &Connection, host: &str, port: u16) -> TestTunnel {
-    try_open(connection, host, port).await.unwrap_or_else(|error| panic!("{host}: {error}"))
+    try_open(connection, host, port)
+        .await
+        .unwrap_or_else(|error| panic!("{host}: {error}"))
 }
 
 /// The status and the `proxy-status` of a refusal.
 pub fn refusal(error: &ClientError) -> (StatusCode, String) {
     match error {
-        ClientError::Refused { status, headers, .. } => {
-            let field = headers.get("proxy-status").map(|value| value.to_str().unwrap());
+        ClientError::Refused {
+            status, headers, ..
+        } => {
+            let field = headers
+                .get("proxy-status")
+                .map(|value| value.to_str().unwrap());
             (*status, field.unwrap_or_default().to_owned())
         }
         other => panic!("not a refusal: {other}"),
@@ -111,12 +120,20 @@ pub async fn echo(tunnel: &mut TestTunnel, payload: &[u8]) {
 /// The content of `path`.
 pub async fn get(connection: &Connection, path: &str) -> (StatusCode, Vec<u8>) {
     let response = connection.request(Request::get(path)).await.unwrap();
-    (response.status, response.body.collect(1 << 30).await.unwrap().to_vec())
+    (
+        response.status,
+        response.body.collect(1 << 30).await.unwrap().to_vec(),
+    )
 }
 
 /// A `psq-client` that talks to `server`.
 pub fn client<const N: usize>(server: &Server, arguments: [&str; N]) -> Process {
-    let mut all = vec!["-d".to_owned(), server.url(), "--pin".to_owned(), server.pin().to_owned()];
+    let mut all = vec![
+        "-d".to_owned(),
+        server.url(),
+        "--pin".to_owned(),
+        server.pin().to_owned(),
+    ];
     all.extend(arguments.map(str::to_owned));
     Process::start(&program("psq-client"), all).unwrap()
 }
@@ -148,14 +165,19 @@ pub async fn ask(user: &UdpSocket, payload: &[u8]) -> Vec<u8> {
 
 /// Whether nothing comes for a while.
 pub async fn is_silent(user: &UdpSocket) -> bool {
-    timeout(Duration::from_millis(300), user.recv(&mut [0; 65_536])).await.is_err()
+    timeout(Duration::from_millis(300), user.recv(&mut [0; 65_536]))
+        .await
+        .is_err()
 }
 
 /// Memory of a process that is not on disk, in bytes.
 pub fn resident(server: &mut Server) -> u64 {
     let id = server.process().id().unwrap();
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
     kib << 10
 }
@@ -179,7 +201,10 @@ impl Pinger {
     /// Pings through `tunnel`, which leads to a target that returns what it gets.
     pub fn start(tunnel: TestTunnel) -> Self {
         let (stop, stopped) = oneshot::channel();
-        Self { stop, task: tokio::spawn(ping(tunnel, stopped)) }
+        Self {
+            stop,
+            task: tokio::spawn(ping(tunnel, stopped)),
+        }
     }
 
     /// Stops, and waits for what is still on its way.
@@ -214,7 +239,10 @@ async fn ping(mut tunnel: TestTunnel, mut stopped: oneshot::Receiver<()>) -> Pin
         note(&packet, &sent);
     }
     round_trips.sort();
-    Pings { sent: sent.len(), round_trips }
+    Pings {
+        sent: sent.len(),
+        round_trips,
+    }
 }
 
 impl Pings {

@@ -31,7 +31,9 @@ async fn measure<T: Send + 'static>(
     tokio::time::sleep(Duration::from_millis(200)).await;
     let before = resident(&mut victim.server);
     let address = victim.server.address();
-    let result = tokio::task::spawn_blocking(move || attack(address)).await.unwrap();
+    let result = tokio::task::spawn_blocking(move || attack(address))
+        .await
+        .unwrap();
     let grown = resident(&mut victim.server).saturating_sub(before);
     let pings = pinger.finish().await;
     victim.assert_serves("the attack").await;
@@ -52,17 +54,28 @@ async fn h3_29_a_flood_of_resets_ends_the_connection_of_whoever_sends_it() {
         while stream / 4 < RESETS && !peer.is_over() {
             // As fast as the server gives streams, with no wait for an answer.
             while peer.quic.peer_streams_left_bidi() > 0
-                && peer.quic.stream_send(stream, &request, false).is_ok_and(|len| len == request.len())
+                && peer
+                    .quic
+                    .stream_send(stream, &request, false)
+                    .is_ok_and(|len| len == request.len())
             {
                 // The request is on its way before it is given up.
                 peer.flush();
-                let _ = peer.quic.stream_shutdown(stream, Shutdown::Write, REQUEST_CANCELLED);
-                let _ = peer.quic.stream_shutdown(stream, Shutdown::Read, REQUEST_CANCELLED);
+                let _ = peer
+                    .quic
+                    .stream_shutdown(stream, Shutdown::Write, REQUEST_CANCELLED);
+                let _ = peer
+                    .quic
+                    .stream_shutdown(stream, Shutdown::Read, REQUEST_CANCELLED);
                 stream += 4;
             }
             peer.flush();
             peer.receive(Duration::from_millis(1));
-            assert!(start.elapsed() < Duration::from_secs(10), "{} streams and no end", stream / 4);
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "{} streams and no end",
+                stream / 4
+            );
         }
         (stream / 4, peer.closed_with(), start.elapsed())
     })
@@ -79,24 +92,24 @@ async fn h3_29_a_flood_of_resets_ends_the_connection_of_whoever_sends_it() {
 async fn h3_29_a_client_within_the_budget_of_resets_is_served() {
     let _quiet = QUIET.read().await;
     let victim = Victim::with_limits(serde_json::json!({ "resets_per_10s": 50 })).await;
-    let server = victim.server.address();
-    let attack = move |resets: u64| {
-        let mut peer = Peer::connect(server, ATTACKER, &mut config());
-        for n in 0..resets {
-            peer.send(4 * n, &request("GET", "/files/a.txt"), false);
-            peer.idle(Duration::from_millis(2));
-            if peer.is_over() {
-                break;
+    for (resets, expected) in [(50, None), (51, Some(EXCESSIVE_LOAD))] {
+        let (server, path) = (victim.server.address(), victim.tunnel_path());
+        let attack = move || {
+            let mut peer = Peer::connect(server, ATTACKER, &mut config());
+            for n in 0..resets {
+                peer.send(4 * n, &tunnel(&path), false);
+                peer.until("a tunnel", |quic| quic.stream_readable(4 * n));
+                peer.quic
+                    .stream_shutdown(4 * n, Shutdown::Write, REQUEST_CANCELLED)
+                    .unwrap();
             }
-            let _ = peer.quic.stream_shutdown(4 * n, Shutdown::Write, REQUEST_CANCELLED);
-        }
-        peer.idle(Duration::from_millis(300));
-        peer.closed_with()
-    };
-    let within = tokio::task::spawn_blocking(move || attack(50)).await.unwrap();
-    assert_eq!(within, None);
-    let beyond = tokio::task::spawn_blocking(move || attack(80)).await.unwrap();
-    assert_eq!(beyond, Some(EXCESSIVE_LOAD));
+            peer.idle(Duration::from_millis(300));
+            peer.closed_with()
+        };
+        let closed_with = tokio::task::spawn_blocking(attack).await.unwrap();
+        assert_eq!(closed_with, expected, "{resets}");
+        victim.assert_serves("resets").await;
+    }
 }
 
 /// Sends `count` datagrams, each as `payload` makes it, no faster than they leave.
@@ -119,9 +132,13 @@ async fn hdg_13_datagrams_of_100_000_streams_that_are_none_cost_nothing() {
     let ((alive, near), grown, pings) = measure(&mut victim, |server| {
         let mut peer = Peer::connect(server, ATTACKER, &mut config());
         // Streams that may yet be opened, and streams that never will.
-        flood(&mut peer, 10_000, |n| [&varint(n % 1024)[..], &[0; 100]].concat());
+        flood(&mut peer, 10_000, |n| {
+            [&varint(n % 1024)[..], &[0; 100]].concat()
+        });
         let near = peer.closed_with();
-        flood(&mut peer, 100_000, |n| [&varint(n * 1_000_003)[..], &[0; 100]].concat());
+        flood(&mut peer, 100_000, |n| {
+            [&varint(n * 1_000_003)[..], &[0; 100]].concat()
+        });
         peer.send(0, &request("GET", "/files/a.txt"), true);
         peer.until("an answer", |quic| quic.stream_readable(0));
         (!peer.read(0).is_empty(), near)
@@ -142,7 +159,9 @@ async fn udp_43_100_000_context_ids_cost_nothing_and_harm_nothing() {
         let mut peer = Peer::connect(server, ATTACKER, &mut config());
         peer.send(0, &tunnel(&path), false);
         peer.until("an answer", |quic| quic.stream_readable(0));
-        flood(&mut peer, 100_000, |n| [&[0][..], &varint(n + 1), &[0; 100]].concat());
+        flood(&mut peer, 100_000, |n| {
+            [&[0][..], &varint(n + 1), &[0; 100]].concat()
+        });
         peer.quic.dgram_send(b"\0\0known").unwrap();
         peer.until("the echo", |quic| quic.dgram_recv_queue_len() > 0);
         let mut answer = [0; 64];
@@ -154,5 +173,9 @@ async fn udp_43_100_000_context_ids_cost_nothing_and_harm_nothing() {
     assert!(grown < 8 * MIB, "{grown} bytes");
     assert!(pings.loss() < 0.05, "{} of {}", pings.loss(), pings.sent);
     // Nothing of it has reached the target: only the pings, the echoes and one datagram.
-    assert!(victim.target.count() as usize <= pings.sent + 2, "{}", victim.target.count());
+    assert!(
+        victim.target.count() as usize <= pings.sent + 2,
+        "{}",
+        victim.target.count()
+    );
 }

@@ -37,7 +37,11 @@ fn datagram(rng: &mut StdRng, specimens: &[Vec<u8>], out: &mut Vec<u8>) {
     out.clear();
     let kind = rng.random_range(0..10);
     if kind < 5 {
-        let len = if rng.random_ratio(1, 20) { rng.random_range(0..9000) } else { rng.random_range(0..1400) };
+        let len = if rng.random_ratio(1, 20) {
+            rng.random_range(0..9000)
+        } else {
+            rng.random_range(0..1400)
+        };
         out.resize(len, 0);
         rng.fill_bytes(out);
         match (kind, out.len()) {
@@ -106,7 +110,9 @@ async fn a_million_damaged_datagrams_disturb_nobody() {
     let lines_before = victim.server.process().output().lines().count();
 
     let address = victim.server.address();
-    let time = tokio::task::spawn_blocking(move || attack(address)).await.unwrap();
+    let time = tokio::task::spawn_blocking(move || attack(address))
+        .await
+        .unwrap();
     assert!(time < Duration::from_secs(60), "{time:?}");
 
     let pings = pinger.finish().await;
@@ -123,5 +129,9 @@ async fn a_million_damaged_datagrams_disturb_nobody() {
     assert!(lines as f64 <= 10.0 * time.as_secs_f64(), "{lines} lines");
     victim.assert_serves("a million datagrams").await;
     // The tunnel's connection has not been replaced.
-    echo(&mut open(&connection, "127.0.0.1", victim.target.address().port()).await, b"x").await;
+    echo(
+        &mut open(&connection, "127.0.0.1", victim.target.address().port()).await,
+        b"x",
+    )
+    .await;
 }

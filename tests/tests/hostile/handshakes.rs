@@ -57,14 +57,19 @@ async fn two_hundred_handshakes_that_are_abandoned_leave_nothing_and_keep_nobody
             }
         }
     });
-    assert!(served.await.unwrap(), "the places of the abandoned are free again");
+    assert!(
+        served.await.unwrap(),
+        "the places of the abandoned are free again"
+    );
     let pings = pinger.finish().await;
     assert!(pings.loss() < 0.05, "{} of {}", pings.loss(), pings.sent);
 }
 
 /// What comes back on a socket within a while: the length of each datagram.
 fn answers(socket: &UdpSocket) -> Vec<usize> {
-    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
     let mut buffer = [0; 65_536];
     std::iter::from_fn(|| socket.recv(&mut buffer).ok()).collect()
 }
@@ -87,7 +92,11 @@ async fn an_answer_before_the_address_is_proven_is_far_smaller_than_the_question
     }
     let bytes: usize = answers(&socket).iter().sum();
     assert!(bytes > 0, "a Retry");
-    assert!(bytes * 4 <= 50 * first.len(), "{bytes} bytes for {}", 50 * first.len());
+    assert!(
+        bytes * 4 <= 50 * first.len(),
+        "{bytes} bytes for {}",
+        50 * first.len()
+    );
     victim.assert_serves("first packets").await;
 }
 
@@ -110,7 +119,10 @@ async fn short_unknown_and_forged_packets_get_no_answer_or_a_smaller_one() {
         ("an empty datagram", Vec::new()),
         ("one byte", vec![0xc0]),
         ("a version negotiation", version(0)),
-        ("a short one of an unknown version", version(0x0a0a_0a0a)[..100].to_vec()),
+        (
+            "a short one of an unknown version",
+            version(0x0a0a_0a0a)[..100].to_vec(),
+        ),
         ("a packet of no connection", short_header(60)),
         ("a large packet of no connection", short_header(1200)),
     ] {

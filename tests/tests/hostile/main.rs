@@ -45,7 +45,11 @@ impl Victim {
         std::fs::write(folder.path().join("a.txt"), "a").unwrap();
         let endpoints = json!([udp(&["127.0.0.1"]), files(folder.path())]);
         let server = server(json!({ "limits": limits, "endpoints": endpoints })).await;
-        Self { server, target: EchoTarget::on_loopback().await.unwrap(), folder }
+        Self {
+            server,
+            target: EchoTarget::on_loopback().await.unwrap(),
+            folder,
+        }
     }
 
     /// That a client who means no harm is served, on a connection of its own.

@@ -55,7 +55,9 @@ const MALFORMED: Answer = Answer::Reset(MESSAGE_ERROR);
 type Fields = Vec<(String, String)>;
 
 fn fields(list: &[(&str, &str)]) -> Fields {
-    list.iter().map(|&(name, value)| (name.into(), value.into())).collect()
+    list.iter()
+        .map(|&(name, value)| (name.into(), value.into()))
+        .collect()
 }
 
 /// A good request for a file.
@@ -81,7 +83,10 @@ fn tunnel(victim: &Victim) -> Fields {
 }
 
 fn without(fields: Fields, name: &str) -> Fields {
-    fields.into_iter().filter(|(found, _)| found != name).collect()
+    fields
+        .into_iter()
+        .filter(|(found, _)| found != name)
+        .collect()
 }
 
 fn with(mut fields: Fields, name: &str, value: &str) -> Fields {
@@ -90,7 +95,11 @@ fn with(mut fields: Fields, name: &str, value: &str) -> Fields {
 }
 
 fn changed(mut fields: Fields, name: &str, value: &str) -> Fields {
-    fields.iter_mut().find(|(found, _)| found == name).unwrap().1 = value.into();
+    fields
+        .iter_mut()
+        .find(|(found, _)| found == name)
+        .unwrap()
+        .1 = value.into();
     fields
 }
 
@@ -101,14 +110,18 @@ fn doubled(mut fields: Fields, name: &str) -> Fields {
 }
 
 fn headers(fields: &Fields, fin: bool) -> Action {
-    let list = fields.iter().map(|(name, value)| Header::new(name.as_bytes(), value.as_bytes()));
+    let list = fields
+        .iter()
+        .map(|(name, value)| Header::new(name.as_bytes(), value.as_bytes()));
     send_headers_frame_literal(REQUEST, fin, list.collect())
 }
 
 /// [`headers`] for more than h3i has room for in a frame.
 fn large_headers(fields: &Fields) -> Action {
-    let Action::SendHeadersFrame { frame: Frame::Headers { header_block }, .. } =
-        headers(fields, true)
+    let Action::SendHeadersFrame {
+        frame: Frame::Headers { header_block },
+        ..
+    } = headers(fields, true)
     else {
         panic!("h3i makes HEADERS of fields");
     };
@@ -116,12 +129,22 @@ fn large_headers(fields: &Fields) -> Action {
     let bytes = [&[0x01], &len[..], &header_block].concat();
     // What exceeds the server's window stays behind; it has seen enough by then.
     let expected_result = ExpectedStreamSendResult::Ok;
-    Action::StreamBytes { stream_id: REQUEST, fin_stream: true, bytes, expected_result }
+    Action::StreamBytes {
+        stream_id: REQUEST,
+        fin_stream: true,
+        bytes,
+        expected_result,
+    }
 }
 
 fn bytes_on(stream_id: u64, bytes: &[u8], fin_stream: bool) -> Action {
     let expected_result = ExpectedStreamSendResult::OkExact(bytes.len());
-    Action::StreamBytes { stream_id, fin_stream, bytes: bytes.into(), expected_result }
+    Action::StreamBytes {
+        stream_id,
+        fin_stream,
+        bytes: bytes.into(),
+        expected_result,
+    }
 }
 
 /// An HTTP/3 frame of a type and a length below 64.
@@ -140,7 +163,11 @@ fn settings() -> Action {
 }
 
 fn wait_for(event_type: StreamEventType) -> Action {
-    WaitType::StreamEvent(StreamEvent { stream_id: REQUEST, event_type }).into()
+    WaitType::StreamEvent(StreamEvent {
+        stream_id: REQUEST,
+        event_type,
+    })
+    .into()
 }
 
 /// Does `actions` on a connection of its own and returns how the server answers on the request's
@@ -154,7 +181,11 @@ async fn provoke(victim: &Victim, mut actions: Vec<Action>) -> Answer {
         .with_idle_timeout(2000);
     config.dgram_send_queue_len = 64;
     actions.push(wait_for(StreamEventType::Finished));
-    let error = ConnectionError { is_app: true, error_code: 0x100, reason: Vec::new() };
+    let error = ConnectionError {
+        is_app: true,
+        error_code: 0x100,
+        reason: Vec::new(),
+    };
     actions.push(Action::ConnectionClose { error });
     let run = move || h3i::client::sync_client::connect(config, actions, None);
     answer(&tokio::task::spawn_blocking(run).await.unwrap().unwrap())
@@ -225,22 +256,39 @@ async fn h3_02_pseudo_header_fields_stand_exactly_once() {
 async fn h3_03_pseudo_header_fields_are_known_and_come_first() {
     let _quiet = QUIET.read().await;
     let victim = Victim::start().await;
-    let late = with(with(without(good(), ":path"), "accept", "*/*"), ":path", "/files/a.txt");
+    let late = with(
+        with(without(good(), ":path"), "accept", "*/*"),
+        ":path",
+        "/files/a.txt",
+    );
     let cases = vec![
         ("one after a field".into(), late),
         (":foo".into(), with(good(), ":foo", "bar")),
-        (":status in a request".into(), with(good(), ":status", "200")),
+        (
+            ":status in a request".into(),
+            with(good(), ":status", "200"),
+        ),
         (": alone".into(), with(good(), ":", "x")),
     ];
     check(&victim, cases, &[MALFORMED]).await;
 
     let trailers = fields(&[(":path", "/files/a.txt")]);
-    let actions = vec![settings(), headers(&good(), false), headers(&trailers, true)];
+    let actions = vec![
+        settings(),
+        headers(&good(), false),
+        headers(&trailers, true),
+    ];
     let answer = provoke(&victim, actions).await;
     // The response may be under way before the trailers are.
-    let expected = [MALFORMED, Answer::StatusThenReset("200".into(), MESSAGE_ERROR), status("200")];
+    let expected = [
+        MALFORMED,
+        Answer::StatusThenReset("200".into(), MESSAGE_ERROR),
+        status("200"),
+    ];
     assert!(expected.contains(&answer), "{answer:?}");
-    victim.assert_serves("pseudo-header fields in trailers").await;
+    victim
+        .assert_serves("pseudo-header fields in trailers")
+        .await;
 }
 
 #[tokio::test]
@@ -266,7 +314,10 @@ async fn h3_05_fields_of_a_connection_are_malformed() {
     ]
     .map(|(name, value)| (format!("{name}: {value}"), with(good(), name, value)));
     check(&victim, cases.into(), &[MALFORMED]).await;
-    assert_eq!(request(&victim, &with(good(), "te", "trailers")).await, status("200"));
+    assert_eq!(
+        request(&victim, &with(good(), "te", "trailers")).await,
+        status("200")
+    );
 }
 
 #[tokio::test]
@@ -289,7 +340,10 @@ async fn h3_06_bad_characters_are_malformed() {
     .map(|(name, value)| (format!("{name:?}: {value:?}"), with(good(), name, value)));
     check(&victim, cases.into(), &[MALFORMED]).await;
     let said = victim.server.process().output();
-    assert!(said.lines().all(|line| !line.starts_with("ERROR forged")), "{said}");
+    assert!(
+        said.lines().all(|line| !line.starts_with("ERROR forged")),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -299,10 +353,22 @@ async fn h3_07_the_authority_is_there_once_and_without_a_user() {
     let cases = vec![
         ("none".into(), without(good(), ":authority")),
         ("an empty one".into(), changed(good(), ":authority", "")),
-        ("another host".into(), with(good(), "host", "elsewhere.example")),
-        ("a user".into(), changed(good(), ":authority", "user@localhost")),
-        ("an empty host".into(), with(without(good(), ":authority"), "host", "")),
-        ("a host with a user".into(), with(without(good(), ":authority"), "host", "u@h")),
+        (
+            "another host".into(),
+            with(good(), "host", "elsewhere.example"),
+        ),
+        (
+            "a user".into(),
+            changed(good(), ":authority", "user@localhost"),
+        ),
+        (
+            "an empty host".into(),
+            with(without(good(), ":authority"), "host", ""),
+        ),
+        (
+            "a host with a user".into(),
+            with(without(good(), ":authority"), "host", "u@h"),
+        ),
     ];
     check(&victim, cases, &[MALFORMED]).await;
     for fine in [
@@ -320,8 +386,12 @@ async fn h3_08_path_and_scheme() {
     let cases = ["", "files/a.txt", "*", "https://localhost/files/a.txt"]
         .map(|path| (format!("the path {path:?}"), changed(good(), ":path", path)));
     check(&victim, cases.into(), &[MALFORMED]).await;
-    let cases = ["http", "ftp"]
-        .map(|scheme| (format!("the scheme {scheme:?}"), changed(good(), ":scheme", scheme)));
+    let cases = ["http", "ftp"].map(|scheme| {
+        (
+            format!("the scheme {scheme:?}"),
+            changed(good(), ":scheme", scheme),
+        )
+    });
     check(&victim, cases.into(), &[status("400")]).await;
 }
 
@@ -330,25 +400,42 @@ async fn h3_09_the_content_length_is_that_of_the_content() {
     let _quiet = QUIET.read().await;
     let victim = Victim::start().await;
     let cases = vec![
-        ("content that is missing".into(), with(good(), "content-length", "5")),
+        (
+            "content that is missing".into(),
+            with(good(), "content-length", "5"),
+        ),
         ("no number".into(), with(good(), "content-length", "x")),
         ("a sign".into(), with(good(), "content-length", "+0")),
-        ("beyond any number".into(), with(good(), "content-length", "99999999999999999999")),
-        ("two".into(), with(with(good(), "content-length", "0"), "content-length", "1")),
+        (
+            "beyond any number".into(),
+            with(good(), "content-length", "99999999999999999999"),
+        ),
+        (
+            "two".into(),
+            with(with(good(), "content-length", "0"), "content-length", "1"),
+        ),
     ];
     check(&victim, cases, &[MALFORMED]).await;
 
     for (announced, sent) in [("5", 3), ("3", 5), ("0", 1)] {
         let fields = with(good(), "content-length", announced);
         let content = frame(0x00, &vec![b'x'; sent]);
-        let actions = vec![settings(), headers(&fields, false), bytes_on(REQUEST, &content, true)];
+        let actions = vec![
+            settings(),
+            headers(&fields, false),
+            bytes_on(REQUEST, &content, true),
+        ];
         let answer = provoke(&victim, actions).await;
         assert_eq!(answer, MALFORMED, "{announced} announced, {sent} sent");
         victim.assert_serves("content of another length").await;
     }
     let fields = with(good(), "content-length", "3");
     let content = frame(0x00, b"xxx");
-    let actions = vec![settings(), headers(&fields, false), bytes_on(REQUEST, &content, true)];
+    let actions = vec![
+        settings(),
+        headers(&fields, false),
+        bytes_on(REQUEST, &content, true),
+    ];
     assert_eq!(provoke(&victim, actions).await, status("200"));
 }
 
@@ -358,19 +445,51 @@ async fn h3_12_frames_that_a_request_stream_does_not_have_close_the_connection()
     let victim = Victim::start().await;
     let (data, request) = (frame(0x00, b"x"), headers(&good(), false));
     let trailers = headers(&fields(&[("x-checksum", "1")]), false);
-    let after = [request.clone(), bytes_on(REQUEST, &data, false), trailers.clone()];
+    let after = [
+        request.clone(),
+        bytes_on(REQUEST, &data, false),
+        trailers.clone(),
+    ];
     let cases: [(&str, Vec<Action>); 7] = [
-        ("DATA first", vec![bytes_on(REQUEST, &data, false), request.clone()]),
-        ("DATA after trailers", [&after[..], &[bytes_on(REQUEST, &data, true)]].concat()),
+        (
+            "DATA first",
+            vec![bytes_on(REQUEST, &data, false), request.clone()],
+        ),
+        (
+            "DATA after trailers",
+            [&after[..], &[bytes_on(REQUEST, &data, true)]].concat(),
+        ),
         ("HEADERS after trailers", [&after[..], &[trailers]].concat()),
-        ("SETTINGS", vec![bytes_on(REQUEST, &frame(0x04, &[0x33, 0x01]), false)]),
-        ("GOAWAY", vec![request.clone(), bytes_on(REQUEST, &frame(0x07, &[0x00]), false)]),
-        ("MAX_PUSH_ID", vec![request.clone(), bytes_on(REQUEST, &frame(0x0d, &[0x00]), false)]),
-        ("CANCEL_PUSH", vec![request, bytes_on(REQUEST, &frame(0x03, &[0x00]), false)]),
+        (
+            "SETTINGS",
+            vec![bytes_on(REQUEST, &frame(0x04, &[0x33, 0x01]), false)],
+        ),
+        (
+            "GOAWAY",
+            vec![
+                request.clone(),
+                bytes_on(REQUEST, &frame(0x07, &[0x00]), false),
+            ],
+        ),
+        (
+            "MAX_PUSH_ID",
+            vec![
+                request.clone(),
+                bytes_on(REQUEST, &frame(0x0d, &[0x00]), false),
+            ],
+        ),
+        (
+            "CANCEL_PUSH",
+            vec![request, bytes_on(REQUEST, &frame(0x03, &[0x00]), false)],
+        ),
     ];
     for (name, actions) in cases {
         let actions = [&[settings()], &actions[..]].concat();
-        assert_eq!(provoke(&victim, actions).await, Answer::Closed(FRAME_UNEXPECTED), "{name}");
+        assert_eq!(
+            provoke(&victim, actions).await,
+            Answer::Closed(FRAME_UNEXPECTED),
+            "{name}"
+        );
         victim.assert_serves(name).await;
     }
 }
@@ -382,15 +501,51 @@ async fn h3_13_the_control_stream_is_one_begins_with_settings_and_stays() {
     let settings_frame = frame(0x04, &[]);
     let twice = [&settings_frame[..], &settings_frame].concat();
     for (name, actions, code) in [
-        ("GOAWAY before SETTINGS", vec![control(&frame(0x07, &[0x00]))], MISSING_SETTINGS),
+        (
+            "GOAWAY before SETTINGS",
+            vec![control(&frame(0x07, &[0x00]))],
+            MISSING_SETTINGS,
+        ),
         ("a second SETTINGS", vec![control(&twice)], FRAME_UNEXPECTED),
-        ("DATA on the control stream", vec![control(&[&settings_frame[..], &[0, 0]].concat())], FRAME_UNEXPECTED),
-        ("a second control stream", vec![settings(), bytes_on(6, &[0x00], false)], STREAM_CREATION_ERROR),
-        ("a push stream", vec![settings(), bytes_on(6, &[0x01, 0x00], false)], STREAM_CREATION_ERROR),
-        ("a second QPACK encoder", vec![settings(), bytes_on(6, &[0x02], false), bytes_on(10, &[0x02], false)], STREAM_CREATION_ERROR),
-        ("an end of the control stream", vec![bytes_on(CONTROL, &[&[0x00], &settings_frame[..]].concat(), true)], CLOSED_CRITICAL_STREAM),
+        (
+            "DATA on the control stream",
+            vec![control(&[&settings_frame[..], &[0, 0]].concat())],
+            FRAME_UNEXPECTED,
+        ),
+        (
+            "a second control stream",
+            vec![settings(), bytes_on(6, &[0x00], false)],
+            STREAM_CREATION_ERROR,
+        ),
+        (
+            "a push stream",
+            vec![settings(), bytes_on(6, &[0x01, 0x00], false)],
+            STREAM_CREATION_ERROR,
+        ),
+        (
+            "a second QPACK encoder",
+            vec![
+                settings(),
+                bytes_on(6, &[0x02], false),
+                bytes_on(10, &[0x02], false),
+            ],
+            STREAM_CREATION_ERROR,
+        ),
+        (
+            "an end of the control stream",
+            vec![bytes_on(
+                CONTROL,
+                &[&[0x00], &settings_frame[..]].concat(),
+                true,
+            )],
+            CLOSED_CRITICAL_STREAM,
+        ),
     ] {
-        assert_eq!(provoke(&victim, actions).await, Answer::Closed(code), "{name}");
+        assert_eq!(
+            provoke(&victim, actions).await,
+            Answer::Closed(code),
+            "{name}"
+        );
         victim.assert_serves(name).await;
     }
 }
@@ -424,7 +579,11 @@ async fn hdg_02_settings_that_are_neither_0_nor_1_close_the_connection() {
     for (setting, value) in [(0x33, 0x02), (0x33, 0x3f), (0x08, 0x02)] {
         let actions = vec![control(&frame(0x04, &[setting, value]))];
         let answer = provoke(&victim, actions).await;
-        assert_eq!(answer, Answer::Closed(SETTINGS_ERROR), "{setting:#x} = {value}");
+        assert_eq!(
+            answer,
+            Answer::Closed(SETTINGS_ERROR),
+            "{setting:#x} = {value}"
+        );
         victim.assert_serves("a setting out of range").await;
     }
 }
@@ -436,9 +595,16 @@ async fn h3_15_a_stream_that_ends_inside_a_frame_is_never_taken_for_whole() {
     // DATA of ten bytes is announced, three come.
     let fields = with(good(), "content-length", "10");
     let cut = [0x00, 10, b'x', b'x', b'x'];
-    let actions = vec![settings(), headers(&fields, false), bytes_on(REQUEST, &cut, true)];
+    let actions = vec![
+        settings(),
+        headers(&fields, false),
+        bytes_on(REQUEST, &cut, true),
+    ];
     let answer = provoke(&victim, actions).await;
-    assert!([MALFORMED, Answer::Closed(FRAME_ERROR)].contains(&answer), "{answer:?}");
+    assert!(
+        [MALFORMED, Answer::Closed(FRAME_ERROR)].contains(&answer),
+        "{answer:?}"
+    );
     victim.assert_serves("a cut frame").await;
 }
 
@@ -448,7 +614,10 @@ async fn h3_16_a_stream_without_a_request_is_reset() {
     let victim = Victim::start().await;
     for (name, bytes) in [("nothing", &b""[..]), ("half a frame", &[0x01, 0x20, 0x00])] {
         let answer = provoke(&victim, vec![settings(), bytes_on(REQUEST, bytes, true)]).await;
-        let expected = [Answer::Reset(REQUEST_INCOMPLETE), Answer::Closed(FRAME_ERROR)];
+        let expected = [
+            Answer::Reset(REQUEST_INCOMPLETE),
+            Answer::Closed(FRAME_ERROR),
+        ];
         assert!(expected.contains(&answer), "{name}: {answer:?}");
         victim.assert_serves(name).await;
     }
@@ -461,14 +630,26 @@ async fn h3_22_a_header_section_that_is_too_large_is_refused() {
     let mut small_ones = good();
     small_ones.extend((0..1000).map(|n| (format!("x-{n}"), String::new())));
     for (name, fields) in [
-        ("a field of 64 KiB", with(good(), "x-a", &"a".repeat(64 << 10))),
-        ("a field of 20 KiB", with(good(), "x-a", &"a".repeat(20 << 10))),
-        ("a path of 20 KiB", changed(good(), ":path", &format!("/{}", "a".repeat(20 << 10)))),
+        (
+            "a field of 64 KiB",
+            with(good(), "x-a", &"a".repeat(64 << 10)),
+        ),
+        (
+            "a field of 20 KiB",
+            with(good(), "x-a", &"a".repeat(20 << 10)),
+        ),
+        (
+            "a path of 20 KiB",
+            changed(good(), ":path", &format!("/{}", "a".repeat(20 << 10))),
+        ),
         ("a thousand fields", small_ones),
     ] {
         let answer = provoke(&victim, vec![settings(), large_headers(&fields)]).await;
-        let expected =
-            [status("431"), Answer::Reset(EXCESSIVE_LOAD), Answer::Closed(EXCESSIVE_LOAD)];
+        let expected = [
+            status("431"),
+            Answer::Reset(EXCESSIVE_LOAD),
+            Answer::Closed(EXCESSIVE_LOAD),
+        ];
         assert!(expected.contains(&answer), "{name}: {answer:?}");
         victim.assert_serves(name).await;
     }
@@ -479,13 +660,25 @@ async fn xc_05_an_extended_connect_is_complete() {
     let _quiet = QUIET.read().await;
     let victim = Victim::start().await;
     let mut cases = vec![
-        ("GET with :protocol".into(), changed(tunnel(&victim), ":method", "GET")),
-        ("two protocols".into(), doubled(tunnel(&victim), ":protocol")),
-        ("an empty protocol".into(), changed(tunnel(&victim), ":protocol", "")),
+        (
+            "GET with :protocol".into(),
+            changed(tunnel(&victim), ":method", "GET"),
+        ),
+        (
+            "two protocols".into(),
+            doubled(tunnel(&victim), ":protocol"),
+        ),
+        (
+            "an empty protocol".into(),
+            changed(tunnel(&victim), ":protocol", ""),
+        ),
     ];
     for name in [":scheme", ":authority", ":path"] {
         cases.push((format!("no {name}"), without(tunnel(&victim), name)));
-        cases.push((format!("an empty {name}"), changed(tunnel(&victim), name, "")));
+        cases.push((
+            format!("an empty {name}"),
+            changed(tunnel(&victim), name, ""),
+        ));
     }
     check(&victim, cases, &[MALFORMED, status("400")]).await;
 }
@@ -498,7 +691,10 @@ async fn xc_10_a_plain_connect_is_not_offered() {
     let cases = vec![("a plain CONNECT".into(), plain.clone())];
     check(&victim, cases, &[status("501")]).await;
     let cases = vec![
-        ("with :scheme".into(), with(plain.clone(), ":scheme", "https")),
+        (
+            "with :scheme".into(),
+            with(plain.clone(), ":scheme", "https"),
+        ),
         ("with :path".into(), with(plain.clone(), ":path", "/")),
         ("with both".into(), without(tunnel(&victim), ":protocol")),
         ("without :authority".into(), without(plain, ":authority")),
@@ -516,7 +712,12 @@ async fn hdg_25_a_tunnel_has_no_content() {
         ("content-type", "application/octet-stream"),
         ("transfer-encoding", "chunked"),
     ]
-    .map(|(name, value)| (format!("{name}: {value}"), with(tunnel(&victim), name, value)));
+    .map(|(name, value)| {
+        (
+            format!("{name}: {value}"),
+            with(tunnel(&victim), name, value),
+        )
+    });
     check(&victim, cases.into(), &[MALFORMED, status("400")]).await;
     assert_eq!(victim.target.count(), 0);
 }
@@ -544,14 +745,21 @@ async fn udp_10_targets_that_are_none_get_400() {
         "%253A%253A1/9/",
     ];
     let cases = paths.map(|path| {
-        (path.to_owned(), changed(tunnel(&victim), ":path", &format!("{start}/{path}")))
+        (
+            path.to_owned(),
+            changed(tunnel(&victim), ":path", &format!("{start}/{path}")),
+        )
     });
     check(&victim, cases.into(), &[status("400")]).await;
 }
 
 /// Opens a tunnel, then does `actions`.
 async fn on_tunnel(victim: &Victim, actions: Vec<Action>) -> Answer {
-    let open = vec![settings(), headers(&tunnel(victim), false), wait_for(StreamEventType::Headers)];
+    let open = vec![
+        settings(),
+        headers(&tunnel(victim), false),
+        wait_for(StreamEventType::Headers),
+    ];
     provoke(victim, [open, actions].concat()).await
 }
 
@@ -580,18 +788,37 @@ async fn hdg_21_capsules_that_are_cut_or_too_long_reset_the_stream() {
         ("the end inside a type", &[0x40][..], true),
         ("the end inside a length", &[0x00, 0x80, 0x00], true),
         ("the end inside a value", &[0x00, 0x05, 0x00, 0x68], true),
-        ("the end inside an unknown capsule", &[0x17, 0x05, 0x00], true),
+        (
+            "the end inside an unknown capsule",
+            &[0x17, 0x05, 0x00],
+            true,
+        ),
         // RFC 9298 §5: more than any UDP packet holds; refused at its header.
-        ("65,528 bytes of payload", &[0x00, 0x80, 0x00, 0xff, 0xf9, 0x00], false),
-        ("2^62 bytes of payload", &[0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00], false),
+        (
+            "65,528 bytes of payload",
+            &[0x00, 0x80, 0x00, 0xff, 0xf9, 0x00],
+            false,
+        ),
+        (
+            "2^62 bytes of payload",
+            &[0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00],
+            false,
+        ),
         ("no context ID", &[0x00, 0x00], false),
     ] {
-        let answer = on_tunnel(&victim, vec![bytes_on(REQUEST, &frame(0x00, capsules), fin)]).await;
+        let answer = on_tunnel(
+            &victim,
+            vec![bytes_on(REQUEST, &frame(0x00, capsules), fin)],
+        )
+        .await;
         assert_eq!(answer, aborted, "{name}");
         victim.assert_serves(name).await;
     }
     let whole = frame(0x00, &[0x17, 0x01, 0x00, 0x00, 0x03, 0x00, 0x68, 0x69]);
-    assert_eq!(on_tunnel(&victim, vec![bytes_on(REQUEST, &whole, true)]).await, status("200"));
+    assert_eq!(
+        on_tunnel(&victim, vec![bytes_on(REQUEST, &whole, true)]).await,
+        status("200")
+    );
 }
 
 #[tokio::test]
@@ -606,8 +833,13 @@ async fn hdg_08_datagrams_of_impossible_streams_close_the_connection() {
         &[0xd0, 0, 0, 0, 0, 0, 0, 0],
         &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
     ] {
-        let answer =
-            on_tunnel(&victim, vec![Action::SendDatagram { payload: payload.into() }]).await;
+        let answer = on_tunnel(
+            &victim,
+            vec![Action::SendDatagram {
+                payload: payload.into(),
+            }],
+        )
+        .await;
         assert_eq!(answer, Answer::Closed(DATAGRAM_ERROR), "{payload:x?}");
         victim.assert_serves("a datagram of no stream").await;
     }
@@ -618,7 +850,9 @@ async fn hdg_08_datagrams_of_impossible_streams_close_the_connection() {
         &[0x05, 0x00, 0x61],
         &[0x00],
     ];
-    let datagrams = harmless.map(|payload| Action::SendDatagram { payload: payload.into() });
+    let datagrams = harmless.map(|payload| Action::SendDatagram {
+        payload: payload.into(),
+    });
     let pause = WaitType::WaitDuration(Duration::from_millis(100)).into();
     let end = [pause, bytes_on(REQUEST, &[], true)];
     let actions = [&datagrams[..], &end].concat();

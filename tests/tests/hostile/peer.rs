@@ -14,8 +14,8 @@ use rand::RngCore;
 const CONTROL: u64 = 2;
 
 /// A connection whose owner drives it. Blocks; run it on a thread for that.
-pub struct Peer {
-    pub quic: quiche::Connection,
+pub(crate) struct Peer {
+    pub(crate) quic: quiche::Connection,
     socket: UdpSocket,
     local: SocketAddr,
     server: SocketAddr,
@@ -23,7 +23,7 @@ pub struct Peer {
 }
 
 /// The transport of a client that allows the server much.
-pub fn config() -> quiche::Config {
+pub(crate) fn config() -> quiche::Config {
     let mut config = quiche::Config::new(quiche::PROTOCOL_VERSION).unwrap();
     config.verify_peer(false);
     config.set_application_protos(&[b"h3"]).unwrap();
@@ -38,18 +38,24 @@ pub fn config() -> quiche::Config {
 
 impl Peer {
     /// Begins a handshake from the address `from`, and sends nothing yet.
-    pub fn new(server: SocketAddr, from: IpAddr, config: &mut quiche::Config) -> Self {
+    pub(crate) fn new(server: SocketAddr, from: IpAddr, config: &mut quiche::Config) -> Self {
         let socket = UdpSocket::bind((from, 0)).unwrap();
         let local = socket.local_addr().unwrap();
         let mut id = [0; 16];
         rand::rng().fill_bytes(&mut id);
         let id = ConnectionId::from_ref(&id);
         let quic = quiche::connect(Some("localhost"), &id, local, server, config).unwrap();
-        Self { quic, socket, local, server, out: vec![0; 1500] }
+        Self {
+            quic,
+            socket,
+            local,
+            server,
+            out: vec![0; 1500],
+        }
     }
 
     /// A connection that has told its settings.
-    pub fn connect(server: SocketAddr, from: IpAddr, config: &mut quiche::Config) -> Self {
+    pub(crate) fn connect(server: SocketAddr, from: IpAddr, config: &mut quiche::Config) -> Self {
         let mut peer = Self::new(server, from, config);
         peer.until("the handshake", |quic| quic.is_established());
         // SETTINGS_H3_DATAGRAM = 1.
@@ -58,34 +64,39 @@ impl Peer {
     }
 
     /// The next packet that is due, which has not been sent.
-    pub fn packet(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn packet(&mut self) -> Option<Vec<u8>> {
         let (len, _) = self.quic.send(&mut self.out).ok()?;
         Some(self.out[..len].to_vec())
     }
 
     /// Sends a packet.
-    pub fn transmit(&self, packet: &[u8]) {
+    pub(crate) fn transmit(&self, packet: &[u8]) {
         // A full buffer is a loss like any other.
         let _ = self.socket.send_to(packet, self.server);
     }
 
     /// Sends the packets that are due.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         while let Some(packet) = self.packet() {
             self.transmit(&packet);
         }
     }
 
     /// Waits for packets, at most for `time`, and takes those that are there.
-    pub fn receive(&mut self, time: Duration) {
+    pub(crate) fn receive(&mut self, time: Duration) {
         let mut buffer = [0; 65_536];
         let time = self.quic.timeout().map_or(time, |due| due.min(time));
-        self.socket.set_read_timeout(Some(time.max(Duration::from_millis(1)))).unwrap();
+        self.socket
+            .set_read_timeout(Some(time.max(Duration::from_millis(1))))
+            .unwrap();
         self.socket.set_nonblocking(false).unwrap();
         loop {
             match self.socket.recv_from(&mut buffer) {
                 Ok((len, from)) => {
-                    let info = RecvInfo { from, to: self.local };
+                    let info = RecvInfo {
+                        from,
+                        to: self.local,
+                    };
                     // What the server sends after its close is of no interest.
                     let _ = self.quic.recv(&mut buffer[..len], info);
                 }
@@ -101,7 +112,7 @@ impl Peer {
     }
 
     /// Sends and receives for `time`.
-    pub fn idle(&mut self, time: Duration) {
+    pub(crate) fn idle(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             self.flush();
@@ -111,7 +122,7 @@ impl Peer {
     }
 
     /// Sends and receives until `condition` holds.
-    pub fn until(&mut self, what: &str, condition: impl Fn(&quiche::Connection) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, condition: impl Fn(&quiche::Connection) -> bool) {
         let start = Instant::now();
         loop {
             self.flush();
@@ -119,13 +130,17 @@ impl Peer {
                 return;
             }
             assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
-            assert!(!self.is_over(), "{what}: the connection ended: {:?}", self.quic.peer_error());
+            assert!(
+                !self.is_over(),
+                "{what}: the connection ended: {:?}",
+                self.quic.peer_error()
+            );
             self.receive(Duration::from_millis(20));
         }
     }
 
     /// Sends bytes on a stream, however long the server takes to want them.
-    pub fn send(&mut self, stream: u64, mut bytes: &[u8], fin: bool) {
+    pub(crate) fn send(&mut self, stream: u64, mut bytes: &[u8], fin: bool) {
         let start = Instant::now();
         loop {
             match self.quic.stream_send(stream, bytes, fin) {
@@ -137,13 +152,16 @@ impl Peer {
             if bytes.is_empty() {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "the server wants no more of stream {stream}");
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the server wants no more of stream {stream}"
+            );
             self.receive(Duration::from_millis(5));
         }
     }
 
     /// Everything that has come on a stream, HEADERS included.
-    pub fn read(&mut self, stream: u64) -> Vec<u8> {
+    pub(crate) fn read(&mut self, stream: u64) -> Vec<u8> {
         let mut bytes = vec![0; 1 << 20];
         let mut len = 0;
         while let Ok((more, _)) = self.quic.stream_recv(stream, &mut bytes[len..]) {
@@ -154,7 +172,7 @@ impl Peer {
     }
 
     /// The code of the reset of a stream, once there is one.
-    pub fn reset_code(&mut self, stream: u64) -> Option<u64> {
+    pub(crate) fn reset_code(&mut self, stream: u64) -> Option<u64> {
         match self.quic.stream_recv(stream, &mut [0; 4096]) {
             Err(quiche::Error::StreamReset(code)) => Some(code),
             _ => None,
@@ -162,30 +180,37 @@ impl Peer {
     }
 
     /// Whether either side has ended the connection.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.quic.is_closed() || self.quic.is_draining()
     }
 
     /// The application error with which the server has closed the connection.
-    pub fn closed_with(&self) -> Option<u64> {
+    pub(crate) fn closed_with(&self) -> Option<u64> {
         let error = self.quic.peer_error();
-        error.filter(|error| error.is_app).map(|error: &ConnectionError| error.error_code)
+        error
+            .filter(|error| error.is_app)
+            .map(|error: &ConnectionError| error.error_code)
     }
 }
 
 /// A HEADERS frame.
-pub fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
     let list: Vec<_> = fields
         .iter()
         .map(|(name, value)| Header::new(name.as_bytes(), value.as_bytes()))
         .collect();
     let mut block = vec![0; 4096];
     let len = Encoder::new().encode(&list, &mut block).unwrap();
-    [&[0x01], &(len as u16 | 1 << 14).to_be_bytes()[..], &block[..len]].concat()
+    [
+        &[0x01],
+        &(len as u16 | 1 << 14).to_be_bytes()[..],
+        &block[..len],
+    ]
+    .concat()
 }
 
 /// A request for a file, or another one without content.
-pub fn request(method: &str, path: &str) -> Vec<u8> {
+pub(crate) fn request(method: &str, path: &str) -> Vec<u8> {
     headers(&[
         (":method", method),
         (":scheme", "https"),
@@ -195,7 +220,7 @@ pub fn request(method: &str, path: &str) -> Vec<u8> {
 }
 
 /// A request for a UDP tunnel.
-pub fn tunnel(path: &str) -> Vec<u8> {
+pub(crate) fn tunnel(path: &str) -> Vec<u8> {
     headers(&[
         (":method", "CONNECT"),
         (":protocol", "connect-udp"),
@@ -207,11 +232,16 @@ pub fn tunnel(path: &str) -> Vec<u8> {
 }
 
 /// A DATA frame.
-pub fn data(content: &[u8]) -> Vec<u8> {
-    [&[0x00], &(content.len() as u32 | 2 << 30).to_be_bytes()[..], content].concat()
+pub(crate) fn data(content: &[u8]) -> Vec<u8> {
+    [
+        &[0x00],
+        &(content.len() as u32 | 2 << 30).to_be_bytes()[..],
+        content,
+    ]
+    .concat()
 }
 
 /// A variable-length integer of eight bytes (RFC 9000 §16).
-pub fn varint(value: u64) -> [u8; 8] {
+pub(crate) fn varint(value: u64) -> [u8; 8] {
     (value | 3 << 62).to_be_bytes()
 }

@@ -89,7 +89,11 @@ async fn hdg_19_megabytes_of_unknown_capsules_are_counted_away() {
         for _ in 0..128 {
             peer.send(0, &data(&chunk), false);
         }
-        peer.send(0, &data(&[&[0x00, 0x06, 0x00][..], b"known"].concat()), false);
+        peer.send(
+            0,
+            &data(&[&[0x00, 0x06, 0x00][..], b"known"].concat()),
+            false,
+        );
         peer.until("the echo", |quic| quic.dgram_recv_queue_len() > 0);
         let mut answer = [0; 64];
         let len = peer.quic.dgram_recv(&mut answer).unwrap();

@@ -73,7 +73,10 @@ async fn render(server: &Server, path: &str) -> String {
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1".into(),
         format!("--user-data-dir={}", profile.path().display()),
         format!("--origin-to-force-quic-on={address}"),
-        format!("--ignore-certificate-errors-spki-list={}", key_digest(&server.certificate())),
+        format!(
+            "--ignore-certificate-errors-spki-list={}",
+            key_digest(&server.certificate())
+        ),
         // Time passes once all that was asked for is there.
         "--virtual-time-budget=10000".into(),
         "--dump-dom".into(),
@@ -89,6 +92,10 @@ async fn render(server: &Server, path: &str) -> String {
 /// The digest of a certificate's key, as Chromium takes it.
 fn key_digest(certificate: &Path) -> String {
     let certificate = X509::from_pem(&fs::read(certificate).unwrap()).unwrap();
-    let key = certificate.public_key().unwrap().public_key_to_der().unwrap();
+    let key = certificate
+        .public_key()
+        .unwrap()
+        .public_key_to_der()
+        .unwrap();
     base64::encode_block(&sha256(&key))
 }

@@ -27,7 +27,11 @@ async fn case(name: &str, targets: &[SocketAddr]) {
         }),
     )
     .await;
-    let fixed = [name.into(), server.address().to_string().into(), server.certificate().into()];
+    let fixed = [
+        name.into(),
+        server.address().to_string().into(),
+        server.certificate().into(),
+    ];
     let targets = targets.iter().map(|target| target.to_string().into());
     python("connect_udp.py", fixed.into_iter().chain(targets)).await;
 }

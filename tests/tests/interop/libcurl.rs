@@ -14,6 +14,10 @@ async fn fs_21_libcurl_gets_files_and_ranges_of_them_over_http_3_alone() {
     fs::write(&file, "abcdefghijklmnopqrstuvwxyz\n").unwrap();
     fs::write(folder.path().join(".hidden"), "x").unwrap();
     let server = server(json!({ "endpoints": [files(folder.path())] })).await;
-    let arguments = [server.url().into(), server.certificate().into(), file.into()];
+    let arguments = [
+        server.url().into(),
+        server.certificate().into(),
+        file.into(),
+    ];
     python("files.py", arguments).await;
 }

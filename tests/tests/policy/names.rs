@@ -52,7 +52,10 @@ async fn udp_29_names_of_forbidden_addresses_are_refused() {
             "a" => Vec::new(),
             _ => vec!["second.example".into(), "third.example".into()],
         };
-        Answer::Records { aliases, addresses: vec![address.parse().unwrap()] }
+        Answer::Records {
+            aliases,
+            addresses: vec![address.parse().unwrap()],
+        }
     })
     .await;
     let connection = server.connect().await.unwrap();
@@ -75,7 +78,13 @@ async fn udp_29_names_of_this_host_are_refused() {
     let victims = Victims::bind();
     let (server, _names) = server_asking(&[], |_| Answer::addresses(["127.0.0.1", "::1"])).await;
     let connection = server.connect().await.unwrap();
-    for host in ["localhost", "LOCALHOST", "localhost.", "x.localhost", "localhost.localdomain"] {
+    for host in [
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "x.localhost",
+        "localhost.localdomain",
+    ] {
         let refused = attack(&connection, host, victims.port).await;
         assert_eq!(refused, prohibited(), "{host}");
     }
@@ -117,9 +126,15 @@ async fn udp_30_of_a_mixed_answer_only_what_is_allowed_is_used() {
             echo(&mut tunnel, &[n]).await;
         }
     }
-    assert_eq!(attack(&connection, "crowd.example", port).await, prohibited());
+    assert_eq!(
+        attack(&connection, "crowd.example", port).await,
+        prohibited()
+    );
     assert_eq!(target.count(), 20);
-    assert!(forbidden.recv(&mut [0; 9]).is_err(), "a datagram has reached 127.0.0.2");
+    assert!(
+        forbidden.recv(&mut [0; 9]).is_err(),
+        "a datagram has reached 127.0.0.2"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +142,9 @@ async fn udp_14_a_name_that_changes_with_every_question_reaches_nothing() {
     const TRIES: usize = 2000;
     const AT_ONCE: usize = 8;
     let victims = Arc::new(Victims::bind());
-    let open_target = EchoTarget::start(([127, 0, 0, 77], victims.port).into()).await.unwrap();
+    let open_target = EchoTarget::start(([127, 0, 0, 77], victims.port).into())
+        .await
+        .unwrap();
     // Every question gets another answer: an open address, a closed one, both, in either family.
     let turn = AtomicUsize::new(0);
     let (server, names) = server_asking(&["127.0.0.77"], move |_| {
@@ -161,9 +178,20 @@ async fn udp_14_a_name_that_changes_with_every_question_reaches_nothing() {
     }
     victims.assert_untouched().await;
     // The attack was one: names were asked for again and again, and the open address was reached.
-    assert!(names.queries() as usize > TRIES, "{} questions", names.queries());
-    assert!(accepted > TRIES / 10 && accepted < TRIES, "{accepted} of {TRIES}");
-    assert!(open_target.count() as usize > TRIES / 10, "{} datagrams", open_target.count());
+    assert!(
+        names.queries() as usize > TRIES,
+        "{} questions",
+        names.queries()
+    );
+    assert!(
+        accepted > TRIES / 10 && accepted < TRIES,
+        "{accepted} of {TRIES}"
+    );
+    assert!(
+        open_target.count() as usize > TRIES / 10,
+        "{} datagrams",
+        open_target.count()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,15 +210,25 @@ async fn udp_13_a_name_server_that_is_silent_holds_up_nobody_else() {
     let silent: Vec<_> = (0..60)
         .map(|n| {
             let connection = connection.clone();
-            tokio::spawn(async move { attack(&connection, &format!("silent{n}.example"), 53).await })
+            tokio::spawn(
+                async move { attack(&connection, &format!("silent{n}.example"), 53).await },
+            )
         })
         .collect();
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut slowest = Duration::ZERO;
     for n in 0..50 {
-        let host = if n % 2 == 0 { "127.0.0.1" } else { "known.example" };
+        let host = if n % 2 == 0 {
+            "127.0.0.1"
+        } else {
+            "known.example"
+        };
         let before = Instant::now();
-        echo(&mut open(&connection, host, target.address().port()).await, b"served").await;
+        echo(
+            &mut open(&connection, host, target.address().port()).await,
+            b"served",
+        )
+        .await;
         slowest = slowest.max(before.elapsed());
     }
     assert!(slowest < Duration::from_millis(500), "{slowest:?}");

@@ -113,7 +113,11 @@ async fn udp_28_closed_addresses_are_refused_and_not_reached() {
     let connection = server.connect().await.unwrap();
     for host in CLOSED {
         for port in [victims.port, 53] {
-            assert_eq!(attack(&connection, host, port).await, prohibited(), "{host}");
+            assert_eq!(
+                attack(&connection, host, port).await,
+                prohibited(),
+                "{host}"
+            );
         }
     }
     victims.assert_untouched().await;
@@ -124,11 +128,17 @@ async fn udp_28_own_addresses_are_refused_on_every_interface() {
     let victims = Victims::bind();
     let server = server(json!({ "endpoints": [udp(&[])] })).await;
     let connection = server.connect().await.unwrap();
-    let own = pasque::policy::LocalAddresses::detect(Vec::new()).unwrap().interfaces;
+    let own = pasque::policy::LocalAddresses::detect(Vec::new())
+        .unwrap()
+        .interfaces;
     assert!(!own.is_empty());
     for own in own {
         let host = own.ip().to_string();
-        assert_eq!(attack(&connection, &host, victims.port).await, prohibited(), "{host}");
+        assert_eq!(
+            attack(&connection, &host, victims.port).await,
+            prohibited(),
+            "{host}"
+        );
     }
     victims.assert_untouched().await;
 }
@@ -148,7 +158,8 @@ async fn udp_29_odd_spellings_are_no_hosts() {
 
 #[tokio::test]
 async fn udp_28_the_own_listener_is_refused_though_a_rule_opens_it() {
-    let server = server(json!({ "endpoints": [udp(&["127.0.0.0/8", "0.0.0.0", "::1", "::"])] })).await;
+    let server =
+        server(json!({ "endpoints": [udp(&["127.0.0.0/8", "0.0.0.0", "::1", "::"])] })).await;
     let port = server.address().port();
     let connection = server.connect().await.unwrap();
     let looped = refused_with(502, "proxy_loop_detected");
@@ -189,7 +200,11 @@ async fn udp_28_a_rule_opens_what_it_names_and_no_more() {
         ("0.0.0.0", v4_port),
         ("::", v6_port),
     ] {
-        assert_eq!(attack(&connection, host, port).await, prohibited(), "{host}:{port}");
+        assert_eq!(
+            attack(&connection, host, port).await,
+            prohibited(),
+            "{host}:{port}"
+        );
     }
     // Not about the address: the request itself is not wanted.
     let denied = refused_with(403, "http_request_denied");
@@ -206,7 +221,11 @@ async fn udp_28_public_addresses_are_open() {
     // its own.
     for host in ["9.9.9.9", "2620:fe::9", "::ffff:9.9.9.9"] {
         let address: IpAddr = host.parse().unwrap();
-        let any = if address.to_canonical().is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let any = if address.to_canonical().is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
         let probe = std::net::UdpSocket::bind(any).unwrap();
         let has_route = probe.connect((address.to_canonical(), 443)).is_ok();
         let answer = try_open(&connection, host, 443).await.map(drop);
@@ -214,7 +233,11 @@ async fn udp_28_public_addresses_are_open() {
             Ok(()) => assert!(has_route, "{host}"),
             Err(error) => {
                 let refused = Err(crate::common::refusal(&error));
-                assert_eq!(refused, refused_with(502, "destination_ip_unroutable"), "{host}");
+                assert_eq!(
+                    refused,
+                    refused_with(502, "destination_ip_unroutable"),
+                    "{host}"
+                );
                 assert!(!has_route, "{host}");
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pasque_tests::{PATIENCE, Process, Server};
 use rand::rngs::StdRng;
@@ -26,7 +26,18 @@ async fn server_with_large_file(folder: &Path) -> (Server, Vec<u8>) {
     let mut content = vec![0; LARGE];
     StdRng::seed_from_u64(1).fill_bytes(&mut content);
     fs::write(folder.join("large.bin"), &content).unwrap();
-    (server(json!({ "endpoints": [files(folder)] })).await, content)
+    // A file that has just been written may be written again: its tag would be a weak one, and of
+    // no use to resume with.
+    let yesterday = SystemTime::now() - Duration::from_secs(24 * 3600);
+    let file = fs::File::options()
+        .write(true)
+        .open(folder.join("large.bin"))
+        .unwrap();
+    file.set_modified(yesterday).unwrap();
+    (
+        server(json!({ "endpoints": [files(folder)] })).await,
+        content,
+    )
 }
 
 fn get(server: &Server, path: &str, output: &Path) -> Process {
@@ -35,7 +46,9 @@ fn get(server: &Server, path: &str, output: &Path) -> Process {
 
 /// The names in a folder.
 fn listing(folder: &Path) -> Vec<String> {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();
     names
@@ -57,9 +70,17 @@ async fn fs_32_a_file_arrives_whole_with_its_digest() {
     let (server, content) = server_with_large_file(source.path()).await;
     let output = place.path().join("copy.bin");
     let mut client = get(&server, "/files/large.bin", &output);
-    assert_eq!(client.exit().await.unwrap().code(), Some(0), "{}", client.output());
+    assert_eq!(
+        client.exit().await.unwrap().code(),
+        Some(0),
+        "{}",
+        client.output()
+    );
     assert!(fs::read(&output).unwrap() == content);
-    let digest: String = Sha256::digest(&content).iter().map(|b| format!("{b:02x}")).collect();
+    let digest: String = Sha256::digest(&content)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
     assert!(client.output().contains(&digest), "{}", client.output());
     assert_eq!(listing(place.path()), ["copy.bin"]);
 }
@@ -72,9 +93,19 @@ async fn fs_32_a_file_that_is_missing_leaves_nothing_and_ends_with_its_own_code(
     for path in ["/files/missing", "/elsewhere/x", "/files/"] {
         let output = place.path().join("copy");
         let mut client = get(&server, path, &output);
-        assert_eq!(client.exit().await.unwrap().code(), Some(REFUSED), "{}", client.output());
+        assert_eq!(
+            client.exit().await.unwrap().code(),
+            Some(REFUSED),
+            "{}",
+            client.output()
+        );
         let said = client.output();
-        assert_eq!(said.lines().filter(|line| line.starts_with("psq-client: ")).count(), 1);
+        assert_eq!(
+            said.lines()
+                .filter(|line| line.starts_with("psq-client: "))
+                .count(),
+            1
+        );
         assert!(said.contains("404"), "{said}");
         assert_eq!(listing(place.path()), [""; 0]);
     }
@@ -93,7 +124,12 @@ async fn fs_32_an_unusable_place_is_said_before_anything_is_fetched() {
     let nowhere = source.path().join("no such folder/copy");
     for place in [source.path(), &nowhere] {
         let mut client = get(&server, "/files/a", place);
-        assert_eq!(client.exit().await.unwrap().code(), Some(1), "{}", client.output());
+        assert_eq!(
+            client.exit().await.unwrap().code(),
+            Some(1),
+            "{}",
+            client.output()
+        );
     }
 }
 
@@ -117,7 +153,12 @@ async fn fs_33_what_a_killed_client_has_left_is_not_fetched_again() {
     content[0] ^= 0xff;
     fs::write(&part, marked).unwrap();
     let mut client = get(&server, "/files/large.bin", &output);
-    assert_eq!(client.exit().await.unwrap().code(), Some(0), "{}", client.output());
+    assert_eq!(
+        client.exit().await.unwrap().code(),
+        Some(0),
+        "{}",
+        client.output()
+    );
     assert!(fs::read(&output).unwrap() == content);
     assert_eq!(listing(place.path()), ["copy.bin"]);
 }
@@ -136,8 +177,16 @@ async fn fs_33_a_part_of_another_version_is_fetched_again() {
     StdRng::seed_from_u64(2).fill_bytes(&mut other);
     fs::write(source.path().join("large.bin"), &other).unwrap();
     let mut client = get(&server, "/files/large.bin", &output);
-    assert_eq!(client.exit().await.unwrap().code(), Some(0), "{}", client.output());
-    assert!(fs::read(&output).unwrap() == other, "a mixture of two versions");
+    assert_eq!(
+        client.exit().await.unwrap().code(),
+        Some(0),
+        "{}",
+        client.output()
+    );
+    assert!(
+        fs::read(&output).unwrap() == other,
+        "a mixture of two versions"
+    );
 }
 
 #[tokio::test]
@@ -149,7 +198,11 @@ async fn fs_32_a_download_ends_with_its_server_and_goes_on_with_the_next() {
     under_way(&place.path().join(".copy.bin.psq-part")).await;
     server.process().signal(Signal::KILL).unwrap();
     let code = client.exit().await.unwrap().code();
-    assert!([Some(LOST), Some(INCOMPLETE)].contains(&code), "{code:?} {}", client.output());
+    assert!(
+        [Some(LOST), Some(INCOMPLETE)].contains(&code),
+        "{code:?} {}",
+        client.output()
+    );
     assert!(!output.exists());
 }
 
@@ -161,10 +214,24 @@ async fn fs_32_an_interrupted_download_says_how_to_go_on() {
     let mut client = get(&server, "/files/large.bin", &output);
     under_way(&place.path().join(".copy.bin.psq-part")).await;
     client.signal(Signal::INT).unwrap();
-    assert_eq!(client.exit().await.unwrap().code(), Some(INCOMPLETE), "{}", client.output());
-    assert!(client.output().contains("run the same command again"), "{}", client.output());
+    assert_eq!(
+        client.exit().await.unwrap().code(),
+        Some(INCOMPLETE),
+        "{}",
+        client.output()
+    );
+    assert!(
+        client.output().contains("run the same command again"),
+        "{}",
+        client.output()
+    );
     assert!(!output.exists());
     let mut client = get(&server, "/files/large.bin", &output);
-    assert_eq!(client.exit().await.unwrap().code(), Some(0), "{}", client.output());
+    assert_eq!(
+        client.exit().await.unwrap().code(),
+        Some(0),
+        "{}",
+        client.output()
+    );
     assert!(fs::read(&output).unwrap() == content);
 }

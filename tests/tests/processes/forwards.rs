@@ -16,8 +16,14 @@ async fn udp_50_two_clients_at_once_get_each_their_own_answers() {
     let target = EchoTarget::on_loopback().await.unwrap();
     let server = server(json!({ "endpoints": [udp(&["127.0.0.1"])] })).await;
     let target = target.address().to_string();
-    let mut clients = [client(&server, ["-u", &target]), client(&server, ["-u", &target])];
-    let users = [user(&mut clients[0], &target).await, user(&mut clients[1], &target).await];
+    let mut clients = [
+        client(&server, ["-u", &target]),
+        client(&server, ["-u", &target]),
+    ];
+    let users = [
+        user(&mut clients[0], &target).await,
+        user(&mut clients[1], &target).await,
+    ];
     for n in 0..100 {
         for (index, user) in users.iter().enumerate() {
             let payload = format!("{index}: {n}");
@@ -48,7 +54,10 @@ async fn noting_target() -> (u16, Arc<Mutex<HashMap<Vec<u8>, u16>>>) {
     tokio::spawn(async move {
         let mut buffer = [0; 2048];
         while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
-            notes.lock().unwrap().insert(buffer[..len].to_vec(), from.port());
+            notes
+                .lock()
+                .unwrap()
+                .insert(buffer[..len].to_vec(), from.port());
             let _ = socket.send_to(&buffer[..len], from).await;
         }
     });
@@ -78,8 +87,15 @@ async fn udp_50_every_local_user_of_a_forward_has_a_tunnel_of_its_own() {
         rounds.collect::<HashSet<u16>>()
     };
     let all: HashSet<u16> = (0..USERS).flat_map(of).collect();
-    assert_eq!(all.len(), USERS, "as many sockets at the server as users here");
-    assert!((0..USERS).all(|index| of(index).len() == 1), "a user keeps its socket");
+    assert_eq!(
+        all.len(),
+        USERS,
+        "as many sockets at the server as users here"
+    );
+    assert!(
+        (0..USERS).all(|index| of(index).len() == 1),
+        "a user keeps its socket"
+    );
 }
 
 #[tokio::test]
@@ -99,7 +115,11 @@ async fn udp_20_a_closed_port_that_opens_later_is_reached_by_the_same_tunnel() {
     }
     assert!(is_silent(&user).await);
     let before = sockets_of_server(&server.address().to_string(), &closed.to_string());
-    assert_eq!(before.len(), 1, "the tunnel is open though its target is not");
+    assert_eq!(
+        before.len(),
+        1,
+        "the tunnel is open though its target is not"
+    );
 
     let opened = EchoTarget::start(closed).await.unwrap();
     assert_eq!(ask(&user, b"now").await, b"now");
@@ -114,7 +134,9 @@ fn sockets_of_server(_server: &str, address: &str) -> Vec<String> {
     let (_, port) = address.rsplit_once(':').unwrap();
     let remote = format!("0100007F:{:04X}", port.parse::<u16>().unwrap());
     let table = std::fs::read_to_string("/proc/net/udp").unwrap();
-    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let rows = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
     let connected = rows.filter(|row| row.get(2).is_some_and(|found| *found == remote));
     connected.map(|row| row[1].to_owned()).collect()
 }
@@ -159,7 +181,10 @@ async fn udp_46_one_byte_too_much_is_dropped_and_the_tunnel_lives() {
     // Both ends look for what the path carries; they have found it before long.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (mut fits, mut too_long) = (1200, 1500);
-    assert!(returns(&user, fits).await, "1200 bytes are what QUIC inside a tunnel needs");
+    assert!(
+        returns(&user, fits).await,
+        "1200 bytes are what QUIC inside a tunnel needs"
+    );
     assert!(!returns(&user, too_long).await);
     while fits + 1 < too_long {
         let middle = (fits + too_long) / 2;
@@ -223,7 +248,13 @@ async fn xc_17_a_forward_that_is_refused_ends_with_one_line_that_says_why() {
     let status = client.exit().await.unwrap();
     assert_eq!(status.code(), Some(4), "{}", client.output());
     let said = client.output();
-    let lines: Vec<_> = said.lines().filter(|line| line.starts_with("psq-client: ")).collect();
+    let lines: Vec<_> = said
+        .lines()
+        .filter(|line| line.starts_with("psq-client: "))
+        .collect();
     assert_eq!(lines.len(), 1, "{said}");
-    assert!(lines[0].contains("403") && lines[0].contains("policy"), "{said}");
+    assert!(
+        lines[0].contains("403") && lines[0].contains("policy"),
+        "{said}"
+    );
 }

@@ -16,7 +16,10 @@ fn processor_time(id: u32) -> Duration {
     // The name of the program, in parentheses, may hold anything.
     let (_, fields) = stat.rsplit_once(") ").unwrap();
     let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks: u64 = [11, 12].iter().map(|&at| fields[at].parse::<u64>().unwrap()).sum();
+    let ticks: u64 = [11, 12]
+        .iter()
+        .map(|&at| fields[at].parse::<u64>().unwrap())
+        .sum();
     Duration::from_millis(ticks * 10)
 }
 
@@ -47,7 +50,10 @@ async fn udp_16_out_of_descriptors_new_tunnels_get_503_and_old_ones_live() {
     let id = server.process().id().unwrap();
     let (start, used) = (Instant::now(), processor_time(id));
     while start.elapsed() < Duration::from_secs(2) {
-        let error = try_open(&connection, "127.0.0.1", port).await.err().unwrap();
+        let error = try_open(&connection, "127.0.0.1", port)
+            .await
+            .err()
+            .unwrap();
         assert_eq!(refusal(&error).0, 503);
         for tunnel in &mut tunnels {
             echo(tunnel, b"old").await;
@@ -75,7 +81,10 @@ async fn udp_16_out_of_descriptors_new_tunnels_get_503_and_old_ones_live() {
         sleep(Duration::from_millis(20)).await;
     };
     echo(&mut tunnel, b"new").await;
-    assert_eq!(get(&second, "/files/a.txt").await, (http::StatusCode::OK, b"a".to_vec()));
+    assert_eq!(
+        get(&second, "/files/a.txt").await,
+        (http::StatusCode::OK, b"a".to_vec())
+    );
 }
 
 #[tokio::test]
@@ -91,10 +100,16 @@ async fn h3_29_over_the_limit_a_tunnel_is_refused_and_the_others_live() {
     let mut first = open(&connection, "127.0.0.1", port).await;
     let mut second = open(&connection, "127.0.0.1", port).await;
     for _ in 0..10 {
-        let error = try_open(&connection, "127.0.0.1", port).await.err().unwrap();
+        let error = try_open(&connection, "127.0.0.1", port)
+            .await
+            .err()
+            .unwrap();
         let (status, proxy_status) = refusal(&error);
         assert_eq!(status, 503);
-        assert!(proxy_status.ends_with("error=connection_limit_reached"), "{proxy_status}");
+        assert!(
+            proxy_status.ends_with("error=connection_limit_reached"),
+            "{proxy_status}"
+        );
     }
     echo(&mut first, b"first").await;
     echo(&mut second, b"second").await;
@@ -126,10 +141,18 @@ async fn more_connections_than_an_address_may_have_are_refused_at_once() {
     }
     let start = Instant::now();
     let error = server.connect().await.unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
     assert!(!error.to_string().is_empty());
     for connection in &connections {
-        echo(&mut open(connection, "127.0.0.1", target.address().port()).await, b"in").await;
+        echo(
+            &mut open(connection, "127.0.0.1", target.address().port()).await,
+            b"in",
+        )
+        .await;
     }
     connections.pop().unwrap().close();
     let start = Instant::now();

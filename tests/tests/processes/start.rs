@@ -25,14 +25,21 @@ fn write_config(folder: &Path, endpoints: &Value) -> String {
 fn run<const N: usize>(arguments: [&str; N]) -> Output {
     let limit = ["10", program("psq-server").to_str().unwrap()].map(str::to_owned);
     let arguments = arguments.map(str::to_owned);
-    Command::new("timeout").args(limit).args(arguments).output().unwrap()
+    Command::new("timeout")
+        .args(limit)
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 /// The one line, other than of the log, on standard error.
 fn complaint(output: &Output) -> String {
     let text = String::from_utf8(output.stderr.clone()).unwrap();
     let mut lines = text.lines().filter(|line| line.starts_with("psq-server: "));
-    let line = lines.next().unwrap_or_else(|| panic!("no complaint: {text}")).to_owned();
+    let line = lines
+        .next()
+        .unwrap_or_else(|| panic!("no complaint: {text}"))
+        .to_owned();
     assert_eq!(lines.next(), None, "{text}");
     line
 }
@@ -45,8 +52,14 @@ fn udp_32_a_server_that_would_be_an_open_relay_does_not_start() {
         let output = run(["-c", &config, "-a", address]);
         assert_eq!(output.status.code(), Some(2), "{address}: {output:?}");
         let line = complaint(&output);
-        assert!(line.contains("open relay") && line.contains("\"anonymous\": true"), "{line}");
-        assert!(line.contains("server.json:") && line.contains("endpoints[0]"), "{line}");
+        assert!(
+            line.contains("open relay") && line.contains("\"anonymous\": true"),
+            "{line}"
+        );
+        assert!(
+            line.contains("server.json:") && line.contains("endpoints[0]"),
+            "{line}"
+        );
     }
     // Nor does the configuration's own address, or its default, which is every one.
     let output = run(["-c", &config]);
@@ -63,15 +76,24 @@ async fn udp_32_who_says_anonymous_may_serve_everyone_and_files_need_not_say_it(
     for endpoint in [anonymous, files(folder.path())] {
         let config = json!({ "endpoints": [endpoint] });
         let everywhere = ["-a", "0.0.0.0:0"];
-        Server::start_with(&program("psq-server"), config, everywhere).await.unwrap();
+        Server::start_with(&program("psq-server"), config, everywhere)
+            .await
+            .unwrap();
     }
 }
 
 #[tokio::test]
 async fn udp_32_on_loopback_an_open_tunnel_is_a_warning() {
     let mut server = server(json!({ "endpoints": [udp(&[])] })).await;
-    let line = server.process().line("serves everyone on this host").await.unwrap();
-    assert!(line.contains("WARN") && line.contains("endpoints[0]"), "{line}");
+    let line = server
+        .process()
+        .line("serves everyone on this host")
+        .await
+        .unwrap();
+    assert!(
+        line.contains("WARN") && line.contains("endpoints[0]"),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -85,7 +107,10 @@ async fn a_second_server_on_the_same_address_does_not_start() {
     let output = output.await.unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let line = complaint(&output);
-    assert!(line.contains(&first.address().to_string()) && line.contains("in use"), "{line}");
+    assert!(
+        line.contains(&first.address().to_string()) && line.contains("in use"),
+        "{line}"
+    );
     // The first one has not lost a packet to it.
     first.connect().await.unwrap();
 }
@@ -99,7 +124,11 @@ fn a_mistake_in_the_configuration_is_named_by_file_line_and_key() {
         ("  \"endpoints\": []\n}", 3, "endpoints"),
         ("  \"endpoint\": []\n}", 3, "endpoint"),
         ("  \"threads\": 0,\n  \"endpoints\": []\n}", 3, "threads"),
-        ("  \"endpoints\": [\n    { \"path\": \"u\", \"type\": \"Udp\" }\n  ]\n}", 4, "endpoints[0]"),
+        (
+            "  \"endpoints\": [\n    { \"path\": \"u\", \"type\": \"Udp\" }\n  ]\n}",
+            4,
+            "endpoints[0]",
+        ),
         (
             "  \"endpoints\": [{\n    \"path\": \"u\", \"type\": \"UdpEndpoint\",\n    \"alow\": []\n  }]\n}",
             5,
@@ -116,7 +145,10 @@ fn a_mistake_in_the_configuration_is_named_by_file_line_and_key() {
         let text = format!("{start}{rest}");
         fs::write(&file, &text).unwrap();
         let file = file.to_str().unwrap();
-        for arguments in [["-c", file, "-a", "127.0.0.1:0"], ["check", "-c", file, "--"]] {
+        for arguments in [
+            ["-c", file, "-a", "127.0.0.1:0"],
+            ["check", "-c", file, "--"],
+        ] {
             let arguments = arguments.into_iter().filter(|argument| *argument != "--");
             let output = Command::new("timeout")
                 .arg("10")
@@ -126,7 +158,10 @@ fn a_mistake_in_the_configuration_is_named_by_file_line_and_key() {
                 .unwrap();
             assert_eq!(output.status.code(), Some(2), "{text}: {output:?}");
             let complaint = complaint(&output);
-            assert!(complaint.contains(&format!("bad.json:{line}:")), "{text}: {complaint}");
+            assert!(
+                complaint.contains(&format!("bad.json:{line}:")),
+                "{text}: {complaint}"
+            );
             assert!(complaint.contains(key), "{text}: {complaint}");
         }
     }
@@ -148,7 +183,10 @@ fn a_key_that_others_can_read_is_refused() {
         let output = run(["-c", &config, "-a", "127.0.0.1:0"]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let line = complaint(&output);
-        assert!(line.contains("key.pem") && line.contains("chmod 600"), "{line}");
+        assert!(
+            line.contains("key.pem") && line.contains("chmod 600"),
+            "{line}"
+        );
     }
 }
 
@@ -189,8 +227,7 @@ async fn traces_and_secrets_are_written_only_when_asked_for_and_for_the_owner_on
 
     let (traces_path, secrets_path) = (traces.display(), secrets.display());
     // Whatever the mask of the process would let others do.
-    let setup =
-        format!("umask 0\nexport QLOGDIR='{traces_path}' SSLKEYLOGFILE='{secrets_path}'");
+    let setup = format!("umask 0\nexport QLOGDIR='{traces_path}' SSLKEYLOGFILE='{secrets_path}'");
     let mut talkative = server_by(&server_after(&setup, folder.path()), config).await;
     for word in ["QLOGDIR", "SSLKEYLOGFILE"] {
         let line = talkative.process().line(word).await.unwrap();
@@ -203,7 +240,10 @@ async fn traces_and_secrets_are_written_only_when_asked_for_and_for_the_owner_on
     assert_eq!(mode(&secrets), 0o600);
     let keys = fs::read_to_string(&secrets).unwrap();
     assert!(keys.contains("SERVER_TRAFFIC_SECRET_0 "), "{keys}");
-    let written: Vec<_> = fs::read_dir(&traces).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let written: Vec<_> = fs::read_dir(&traces)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     assert_eq!(written.len(), 1, "{written:?}");
     assert_eq!(mode(&written[0]), 0o600);
     assert!(fs::metadata(&written[0]).unwrap().len() > 0);

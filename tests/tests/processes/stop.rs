@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pasque::connection::CloseReason;
+use pasque::testing::TestTunnel;
 use pasque::{Connection, Request};
 use pasque_tests::{EchoTarget, PATIENCE, Process};
 use rustix::process::Signal;
@@ -39,7 +40,10 @@ async fn h3_24_a_killed_server_is_noticed_within_ten_seconds() {
         let said = process.output();
         assert_eq!(code, Some(LOST), "{said}");
         assert!(time < Duration::from_secs(10), "{time:?}");
-        assert!(said.contains("psq-client: tunnels: the connection ended: "), "{said}");
+        assert!(
+            said.contains("psq-client: tunnels: the connection ended: "),
+            "{said}"
+        );
     }
 }
 
@@ -55,8 +59,11 @@ async fn h3_19_sigterm_ends_the_server_and_its_clients_know_at_once() {
     without.line("forwarding").await.unwrap();
 
     server.process().signal(Signal::TERM).unwrap();
-    let (a, b, ended) =
-        tokio::join!(end(&mut with_tunnel), end(&mut without), end(server.process()));
+    let (a, b, ended) = tokio::join!(
+        end(&mut with_tunnel),
+        end(&mut without),
+        end(server.process())
+    );
     for (code, time) in [a, b] {
         assert_eq!(code, Some(LOST));
         assert!(time < Duration::from_secs(2), "{time:?}");
@@ -87,17 +94,23 @@ async fn h3_19_a_tunnel_goes_on_while_the_server_drains_and_nothing_new_starts()
         echo(&mut tunnel, b"during").await;
         sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(timeout(PATIENCE, connection.closed()).await.unwrap(), CloseReason::Peer);
+    assert_eq!(
+        timeout(PATIENCE, connection.closed()).await.unwrap(),
+        CloseReason::Peer
+    );
     let (code, _) = end(server.process()).await;
     assert_eq!(code, Some(0));
-    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+    assert!(
+        told.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        told.elapsed()
+    );
 }
 
 /// Sends datagrams as fast as a tunnel takes them, and downloads one file after the other, until
 /// the connection ends.
-async fn load(connection: Connection, port: u16) {
+async fn load(connection: Connection, tunnel: TestTunnel) {
     let flood = async {
-        let tunnel = open(&connection, "127.0.0.1", port).await;
         loop {
             for _ in 0..64 {
                 tunnel.send(vec![0; 1000]);
@@ -129,7 +142,8 @@ async fn h3_19_sigterm_ends_a_server_under_load() {
     let mut clients = Vec::new();
     for _ in 0..4 {
         let connection = server.connect().await.unwrap();
-        clients.push(tokio::spawn(load(connection, target.address().port())));
+        let tunnel = open(&connection, "127.0.0.1", target.address().port()).await;
+        clients.push(tokio::spawn(load(connection, tunnel)));
     }
     crate::common::until("the load", || target.count() > 1000).await;
 
@@ -139,7 +153,10 @@ async fn h3_19_sigterm_ends_a_server_under_load() {
     assert!(time < Duration::from_secs(5), "{time:?}");
     // Every client was told; none had to find out by silence.
     for client in clients {
-        timeout(Duration::from_secs(2), client).await.expect("a close").unwrap();
+        timeout(Duration::from_secs(2), client)
+            .await
+            .expect("a close")
+            .unwrap();
     }
 }
 

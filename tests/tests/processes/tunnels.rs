@@ -39,10 +39,16 @@ async fn h3_29_a_thousand_tunnels_on_one_connection_all_echo() {
         echo(tunnel, &index.to_be_bytes()).await;
     }
     // The one beyond is refused, and those before do not notice.
-    let error = crate::common::try_open(&connection, "127.0.0.1", port).await.err().unwrap();
+    let error = crate::common::try_open(&connection, "127.0.0.1", port)
+        .await
+        .err()
+        .unwrap();
     let (status, proxy_status) = crate::common::refusal(&error);
     assert_eq!(status, 503);
-    assert!(proxy_status.ends_with("error=connection_limit_reached"), "{proxy_status}");
+    assert!(
+        proxy_status.ends_with("error=connection_limit_reached"),
+        "{proxy_status}"
+    );
     // All at once, too.
     for (index, tunnel) in tunnels.iter().enumerate() {
         let mut datagram = vec![0];
@@ -108,7 +114,9 @@ async fn hdg_33_capsules_of_64_kib_arrive_whole_and_in_order() {
     let server = server(json!({ "endpoints": [udp(&["127.0.0.1"])] })).await;
     let connection = server.connect().await.unwrap();
     // 64 datagrams of 1 KiB between capsules that mean nothing, one of which has 64 KiB itself.
-    let payloads: Vec<Vec<u8>> = (0..64_u8).map(|n| [&[0, n][..], &[n; 1022]].concat()).collect();
+    let payloads: Vec<Vec<u8>> = (0..64_u8)
+        .map(|n| [&[0, n][..], &[n; 1022]].concat())
+        .collect();
     let mut waiting = VecDeque::from([(RESERVED, vec![9; 64 << 10])]);
     for payload in &payloads {
         waiting.push_back((DATAGRAM, payload.clone()));

@@ -364,7 +364,11 @@ impl Connection {
                 let (ended, receiver) = oneshot::channel();
                 if let Some(stream) = self.streams.get_mut(&id) {
                     stream.ended = Some(ended);
-                    stream.recv = if more_frames { Recv::Tunnel } else { Recv::Over };
+                    stream.recv = if more_frames {
+                        Recv::Tunnel
+                    } else {
+                        Recv::Over
+                    };
                 }
                 let opened = OpenTunnel::new(head.status, head.headers, receiver);
                 if reply.send(Ok(opened)).is_err() {

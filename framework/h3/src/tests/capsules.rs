@@ -1,11 +1,12 @@
 //! Capsules on a tunnel's stream.
 
-use super::endpoints::ECHO_CAPSULE;
-use super::peer::{Closed, Peer, generous};
-use super::wire::{capsule, data, frame, headers, hex};
-use super::{SILENCE, SITE, server};
-use crate::testing::{Conditions, TestServer};
 use pasque::config::Limits;
+
+use super::endpoints::{ECHO_CAPSULE, pattern};
+use super::peer::{Closed, Peer, generous};
+use super::wire::{HEADERS, capsule, data, frame, headers, hex};
+use super::{SILENCE, SITE, eventually, server};
+use crate::testing::{Conditions, TestServer};
 
 /// A client that is not sent datagrams, and its tunnel: answers come as capsules.
 async fn by_capsules(server: &TestServer) -> (Peer, u64) {
@@ -46,7 +47,9 @@ async fn hdg_20_a_capsule_that_its_flow_finds_malformed_aborts_the_stream() {
     let server = server().await;
     let mut client = Peer::client(&server).await;
     let (bad, good) = (client.echo().await, client.echo().await);
-    client.send(bad, &capsule(ECHO_CAPSULE, b"!malformed"), false).await;
+    client
+        .send(bad, &capsule(ECHO_CAPSULE, b"!malformed"), false)
+        .await;
     assert_eq!(client.was_aborted(bad).await, 0x010e);
     client.datagram_for(good, b"others go on");
     assert_eq!(client.next_datagram(good).await, b"others go on");
@@ -65,7 +68,7 @@ async fn hdg_21_the_stream_ends_between_capsules() {
     client.send(id, &data(&hex("00 03 00 68 69")), true).await;
     assert_eq!(client.next_datagram(id).await, b"\0hi");
     client.finished(id).await;
-    super::eventually("all tunnels are gone", || server.tunnels() == 0).await;
+    eventually("all tunnels are gone", || server.tunnels() == 0).await;
 }
 
 #[tokio::test]
@@ -74,10 +77,13 @@ async fn hdg_22_a_bad_capsule_gives_one_code_in_both_directions() {
     let mut client = Peer::client(&server).await;
     let id = client.echo().await;
     // A known type that announces more than anybody keeps.
-    let header = [&[0x40 | (ECHO_CAPSULE >> 8) as u8, ECHO_CAPSULE as u8][..], &hex("80 01 00 01")];
+    let header = [
+        &[0x40 | (ECHO_CAPSULE >> 8) as u8, ECHO_CAPSULE as u8][..],
+        &hex("80 01 00 01"),
+    ];
     client.send(id, &data(&header.concat()), false).await;
     assert_eq!(client.was_aborted(id).await, 0x010e);
-    super::eventually("the tunnel is gone", || server.tunnels() == 0).await;
+    eventually("the tunnel is gone", || server.tunnels() == 0).await;
 }
 
 #[tokio::test]
@@ -90,12 +96,18 @@ async fn hdg_32_a_capsule_longer_than_the_window_arrives_whole() {
     let server = TestServer::tweaked(&SITE, Conditions::default(), limits, small).await;
     let (mut client, id) = by_capsules(&server).await;
     assert_eq!(
-        client.quic.peer_transport_params().unwrap().initial_max_stream_data_bidi_remote,
+        client
+            .quic
+            .peer_transport_params()
+            .unwrap()
+            .initial_max_stream_data_bidi_remote,
         4096
     );
     let payload: Vec<u8> = (0..60 << 10).map(|n: u32| (n ^ n >> 8) as u8).collect();
     client.send(id, &capsule(0x00, &payload), false).await;
-    let echo = client.until("the capsule", |peer| peer.capsules(id).pop()).await;
+    let echo = client
+        .until("the capsule", |peer| peer.capsules(id).pop())
+        .await;
     assert!(echo == (0x00, payload));
 }
 
@@ -108,7 +120,9 @@ async fn hdg_33_a_datagram_capsule_means_the_same_as_a_datagram() {
     assert_eq!(client.next_datagram(id).await, b"by datagram");
     client.send(id, &capsule(0x00, b"by capsule"), false).await;
     assert_eq!(client.next_datagram(id).await, b"by capsule");
-    client.send(id, &data(&hex("40 00 40 03 00 68 69")), false).await;
+    client
+        .send(id, &data(&hex("40 00 40 03 00 68 69")), false)
+        .await;
     assert_eq!(client.next_datagram(id).await, b"\0hi");
 }
 
@@ -119,8 +133,11 @@ async fn hdg_34_without_datagrams_the_tunnel_works_by_capsules() {
     for payload in [&b"one"[..], b"", &[7; 1500]] {
         client.send(id, &capsule(0x00, payload), false).await;
     }
-    let capsules =
-        client.until("three capsules", |p| Some(p.capsules(id)).filter(|c| c.len() == 3)).await;
+    let capsules = client
+        .until("three capsules", |p| {
+            Some(p.capsules(id)).filter(|c| c.len() == 3)
+        })
+        .await;
     let expected = [b"one".to_vec(), vec![], vec![7; 1500]].map(|payload| (0x00, payload));
     assert_eq!(capsules, expected);
 }
@@ -144,7 +161,9 @@ async fn hdg_36_only_data_follows_on_a_tunnels_stream() {
     let server = server().await;
     let mut client = Peer::client(&server).await;
     let id = client.echo().await;
-    client.send(id, &frame(0x21, b"reserved types are ignored"), false).await;
+    client
+        .send(id, &frame(0x21, b"reserved types are ignored"), false)
+        .await;
     client.datagram_for(id, b"open");
     assert_eq!(client.next_datagram(id).await, b"open");
     client.send(id, &headers(&[("trailer", "1")]), false).await;
@@ -155,7 +174,11 @@ async fn hdg_36_only_data_follows_on_a_tunnels_stream() {
         let mut client = Peer::client(&server).await;
         let id = client.echo().await;
         client.send(id, &hex(other), false).await;
-        assert_eq!(client.was_closed().await, Closed::Application(0x0105), "{other}");
+        assert_eq!(
+            client.was_closed().await,
+            Closed::Application(0x0105),
+            "{other}"
+        );
     }
 }
 
@@ -178,11 +201,14 @@ async fn hdg_37_a_peer_that_reads_no_capsules_loses_its_tunnel() {
     config.set_initial_max_stream_data_bidi_local(1000);
     config.set_max_stream_window(1000);
     let mut client = Peer::client_with(&server, config, "04 02 33 01").await;
-    let (id, other) = (client.connect("speaker", "/speaker/10000/100").await, client.echo().await);
+    let (id, other) = (
+        client.connect("speaker", "/speaker/10000/100").await,
+        client.echo().await,
+    );
     assert_eq!(client.was_aborted(id).await, 0x0107);
     client.datagram_for(other, b"others go on");
     assert_eq!(client.next_datagram(other).await, b"others go on");
-    super::eventually("its tunnel is gone", || server.tunnels() == 1).await;
+    eventually("its tunnel is gone", || server.tunnels() == 1).await;
 }
 
 #[tokio::test]
@@ -194,11 +220,13 @@ async fn capsules_wait_for_credit_and_all_arrive() {
     let mut client = Peer::client_with(&server, config, "04 02 33 01").await;
     let id = client.connect("speaker", "/speaker/100/1000").await;
     let capsules = client
-        .until("100 capsules", |p| Some(p.capsules(id)).filter(|all| all.len() == 100))
+        .until("100 capsules", |p| {
+            Some(p.capsules(id)).filter(|all| all.len() == 100)
+        })
         .await;
     for (n, (kind, value)) in capsules.into_iter().enumerate() {
         assert_eq!(kind, ECHO_CAPSULE);
-        assert_eq!(value, super::endpoints::pattern(n, 1000));
+        assert_eq!(value, pattern(n, 1000));
     }
 }
 
@@ -207,9 +235,14 @@ async fn what_a_flow_says_last_arrives_before_the_end() {
     let server = server().await;
     let mut client = Peer::client(&server).await;
     let id = client.echo().await;
-    client.send(id, &capsule(ECHO_CAPSULE, b"last words"), true).await;
+    client
+        .send(id, &capsule(ECHO_CAPSULE, b"last words"), true)
+        .await;
     client.finished(id).await;
-    assert_eq!(client.capsules(id), [(ECHO_CAPSULE, b"last words".to_vec())]);
+    assert_eq!(
+        client.capsules(id),
+        [(ECHO_CAPSULE, b"last words".to_vec())]
+    );
 }
 
 #[tokio::test]
@@ -222,7 +255,11 @@ async fn ps_07_a_tunnels_stream_has_one_header_section() {
     client.datagram_for(ended, b"!end");
     client.finished(ended).await;
     for id in [failed, ended] {
-        let sections = client.frames(id).iter().filter(|f| f.kind == super::wire::HEADERS).count();
+        let sections = client
+            .frames(id)
+            .iter()
+            .filter(|f| f.kind == HEADERS)
+            .count();
         assert_eq!(sections, 1, "stream {id}");
     }
 }

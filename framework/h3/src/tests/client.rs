@@ -9,8 +9,8 @@ use pasque::{Body, Request, Response, Tunnel};
 use tokio::task::JoinHandle;
 
 use super::listening::{Listening, PROPER, serve, trusting};
-use super::peer::{Closed, Peer};
-use super::wire::{GOAWAY, HEADERS, data, frame, headers};
+use super::peer::{Closed, Peer, generous};
+use super::wire::{GOAWAY, HEADERS, capsule, data, frame, headers};
 use super::{SILENCE, eventually, server};
 use crate::client::ClientConfig;
 use crate::testing::Conditions;
@@ -38,7 +38,9 @@ async fn open(peer: &mut Peer, connection: &Connection, id: u64) -> TestTunnel {
 
 /// Whether the other end has sent a request.
 fn has_asked(peer: &Peer) -> bool {
-    peer.streams.iter().any(|(id, incoming)| id % 4 == 0 && !incoming.bytes.is_empty())
+    peer.streams
+        .iter()
+        .any(|(id, incoming)| id % 4 == 0 && !incoming.bytes.is_empty())
 }
 
 #[tokio::test]
@@ -47,7 +49,12 @@ async fn xc_03_no_tunnel_is_asked_of_a_server_that_offers_none() {
         let (mut peer, connection) = serve(control).await;
         let error = peer.run_until(connect(&connection)).await.unwrap_err();
         assert!(matches!(error, ClientError::NoExtendedConnect), "{error}");
-        assert!(error.to_string().contains("SETTINGS_ENABLE_CONNECT_PROTOCOL"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("SETTINGS_ENABLE_CONNECT_PROTOCOL"),
+            "{error}"
+        );
         peer.run_for(SILENCE).await;
         assert!(!has_asked(&peer));
     }
@@ -83,7 +90,10 @@ async fn xc_04_a_tunnel_request_has_five_parts_and_says_capsules() {
         (":scheme", "https"),
     ];
     assert_eq!(fields, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
-    assert_eq!(capsules, Some(("capsule-protocol".to_owned(), "?1".to_owned())));
+    assert_eq!(
+        capsules,
+        Some(("capsule-protocol".to_owned(), "?1".to_owned()))
+    );
 }
 
 #[tokio::test]
@@ -107,13 +117,19 @@ async fn xc_14_a_tunnel_request_is_cancelled_by_dropping_it() {
 
 #[tokio::test]
 async fn xc_14_so_is_one_that_is_not_answered_in_time() {
-    let config = ClientConfig { response_timeout: Duration::from_millis(200), ..trusting() };
+    let config = ClientConfig {
+        response_timeout: Duration::from_millis(200),
+        ..trusting()
+    };
     let (mut peer, connection) = Listening::new().serve(PROPER, config).await;
     let (tunnel, plain) = (connect(&connection), get(&connection));
     let error = peer.run_until(tunnel).await.unwrap_err();
     assert!(matches!(error, ClientError::Timeout), "{error}");
     assert_eq!(peer.was_aborted(0).await, 0x010c);
-    assert!(matches!(peer.run_until(plain).await, Err(ClientError::Timeout)));
+    assert!(matches!(
+        peer.run_until(plain).await,
+        Err(ClientError::Timeout)
+    ));
     // The request was complete: there is nothing left to reset.
     peer.was_stopped(4).await;
 }
@@ -135,9 +151,9 @@ async fn hdg_34_our_client_works_by_capsules_too() {
     let (mut peer, connection) = serve("04 02 08 01").await;
     let mut tunnel = open(&mut peer, &connection, 0).await;
     tunnel.send(b"to the server");
-    let capsule = peer.until("a capsule", |peer| peer.capsules(0).pop()).await;
-    assert_eq!(capsule, (0x00, b"to the server".to_vec()));
-    peer.send(0, &super::wire::capsule(0x00, b"to the client"), false).await;
+    let sent = peer.until("a capsule", |peer| peer.capsules(0).pop()).await;
+    assert_eq!(sent, (0x00, b"to the server".to_vec()));
+    peer.send(0, &capsule(0x00, b"to the client"), false).await;
     assert_eq!(&*tunnel.recv().await, b"to the client");
     assert!(peer.datagrams.is_empty());
 }
@@ -156,11 +172,20 @@ async fn hdg_12_a_datagram_that_overtakes_its_answer_is_delivered() {
 
 #[tokio::test]
 async fn h3_01_the_certificate_is_for_the_host_that_was_asked_for() {
-    for (host, is_good) in [("localhost", true), ("127.0.0.1", true), ("elsewhere.example", false)]
-    {
+    for (host, is_good) in [
+        ("localhost", true),
+        ("127.0.0.1", true),
+        ("elsewhere.example", false),
+    ] {
         let listening = Listening::new();
         let trust = Trust::CaFile(listening.certificate());
-        let connecting = listening.dial(host, ClientConfig { trust, ..ClientConfig::default() });
+        let connecting = listening.dial(
+            host,
+            ClientConfig {
+                trust,
+                ..ClientConfig::default()
+            },
+        );
         let mut peer = listening.accept().await;
         match peer.run_until(connecting).await {
             Ok(_connection) => assert!(is_good, "{host}"),
@@ -173,15 +198,20 @@ async fn h3_01_the_certificate_is_for_the_host_that_was_asked_for() {
 #[tokio::test]
 async fn h3_01_the_one_protocol_is_h3() {
     let mut listening = Listening::new();
-    listening.config.set_application_protos(&[b"hq-interop", b"h3-29"]).unwrap();
+    listening
+        .config
+        .set_application_protos(&[b"hq-interop", b"h3-29"])
+        .unwrap();
     let connecting = listening.dial("localhost", trusting());
     let mut peer = listening.accept().await;
     let error = peer.run_until(connecting).await.unwrap_err();
     assert!(matches!(error, ClientError::Tls(_)), "{error}");
 
     let server = server().await;
-    let mut config = super::peer::generous();
-    config.set_application_protos(&[b"hq-interop", b"h3-29"]).unwrap();
+    let mut config = generous();
+    config
+        .set_application_protos(&[b"hq-interop", b"h3-29"])
+        .unwrap();
     let mut peer = Peer::dial(server.network(), server.address(), config);
     // no_application_protocol (RFC 7301 §3.2).
     assert_eq!(peer.was_closed().await, Closed::Transport(0x100 + 120));
@@ -191,7 +221,9 @@ async fn h3_01_the_one_protocol_is_h3() {
 async fn h3_17_an_answer_that_came_early_is_kept() {
     let (mut peer, connection) = serve(PROPER).await;
     let mut request = Request::new(http::Method::POST, "/upload");
-    request.body = Body::stream(futures_util::stream::repeat_with(|| Ok(vec![0; 1000].into())));
+    request.body = Body::stream(futures_util::stream::repeat_with(|| {
+        Ok(vec![0; 1000].into())
+    }));
     let asked = tokio::spawn(async move {
         let response = connection.request(request).await?;
         let status = response.status;
@@ -202,7 +234,10 @@ async fn h3_17_an_answer_that_came_early_is_kept() {
     peer.send(0, &answer, true).await;
     peer.stop(0, 0x0100);
     let (status, content, _connection) = peer.run_until(asked).await.unwrap();
-    assert_eq!((status, &content[..]), (StatusCode::PAYLOAD_TOO_LARGE, &b"too large"[..]));
+    assert_eq!(
+        (status, &content[..]),
+        (StatusCode::PAYLOAD_TOO_LARGE, &b"too large"[..])
+    );
 }
 
 #[tokio::test]
@@ -214,7 +249,10 @@ async fn h3_20_nothing_is_started_after_a_goaway() {
     peer.send(3, &frame(GOAWAY, &[4]), false).await;
     let closed = |result: Result<Response, ClientError>| {
         let error = result.unwrap_err();
-        assert!(matches!(error, ClientError::Closed(CloseReason::Peer)), "{error}");
+        assert!(
+            matches!(error, ClientError::Closed(CloseReason::Peer)),
+            "{error}"
+        );
     };
     closed(peer.run_until(unanswered).await);
     closed(peer.run_until(get(&connection)).await);
@@ -243,7 +281,10 @@ async fn a_known_code_is_told_to_the_user() {
     let (mut peer, connection) = serve(PROPER).await;
     peer.quic.close(true, 0x0107, b"enough").unwrap();
     peer.flush();
-    assert_eq!(connection.closed().await, CloseReason::PeerError(0x0107, "enough".into()));
+    assert_eq!(
+        connection.closed().await,
+        CloseReason::PeerError(0x0107, "enough".into())
+    );
 }
 
 #[tokio::test]
@@ -253,37 +294,62 @@ async fn the_end_of_a_tunnel_is_told_to_whoever_waits_for_it() {
     let mut ends = Vec::new();
     for order in [b"!end", &b"!fail"[..]] {
         let (tunnel, flow) = pasque::tunnel::pair();
-        let opened = connection.open(Request::tunnel("echo", "/echo"), flow).await.unwrap();
+        let opened = connection
+            .open(Request::tunnel("echo", "/echo"), flow)
+            .await
+            .unwrap();
         assert_eq!(opened.status, StatusCode::OK);
         tunnel.send(order);
         ends.push(opened.ended().await);
     }
     assert!(matches!(ends[0], Ok(())), "{ends:?}");
-    assert!(matches!(ends[1], Err(ClientError::Reset(0x0102))), "{ends:?}");
+    assert!(
+        matches!(ends[1], Err(ClientError::Reset(0x0102))),
+        "{ends:?}"
+    );
 
     let (_tunnel, flow) = pasque::tunnel::pair();
-    let opened = connection.open(Request::tunnel("echo", "/echo"), flow).await.unwrap();
+    let opened = connection
+        .open(Request::tunnel("echo", "/echo"), flow)
+        .await
+        .unwrap();
     connection.close();
     let end = opened.ended().await;
-    assert!(matches!(end, Err(ClientError::Closed(CloseReason::Local))), "{end:?}");
+    assert!(
+        matches!(end, Err(ClientError::Closed(CloseReason::Local))),
+        "{end:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_client_notices_a_dead_server_within_ten_seconds() {
     let server = server().await;
     let client = server.connect("echo", "/echo").await.unwrap();
-    server.network().set_conditions(Conditions { mtu: 0, ..Conditions::default() });
+    server.network().set_conditions(Conditions {
+        mtu: 0,
+        ..Conditions::default()
+    });
     let start = Instant::now();
     let reason = client.connection.closed().await;
     assert_eq!(reason, CloseReason::TimedOut);
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_unreachable() {
     let server = server().await;
-    server.network().set_conditions(Conditions { mtu: 0, ..Conditions::default() });
-    let config = ClientConfig { connect_timeout: Duration::from_millis(300), ..trusting() };
+    server.network().set_conditions(Conditions {
+        mtu: 0,
+        ..Conditions::default()
+    });
+    let config = ClientConfig {
+        connect_timeout: Duration::from_millis(300),
+        ..trusting()
+    };
     let address = server.address();
     let outcome = crate::testing::dial(server.network(), address, "localhost", &config).await;
     let error = outcome.map(drop).unwrap_err();
@@ -304,7 +370,10 @@ async fn closing_does_not_wait_and_the_server_learns_of_it() {
     assert_eq!(peer.was_closed().await, Closed::Application(0x0100));
     assert_eq!(connection.closed().await, CloseReason::Local);
     let error = connection.request(Request::get("/")).await.unwrap_err();
-    assert!(matches!(error, ClientError::Closed(CloseReason::Local)), "{error}");
+    assert!(
+        matches!(error, ClientError::Closed(CloseReason::Local)),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -312,7 +381,9 @@ async fn the_name_of_the_request_goes_out_in_lower_case_once() {
     let (mut peer, connection) = serve(PROPER).await;
     let mut request = Request::tunnel("Connect-UDP", "/x");
     request.headers.insert("X-Extra", "1".parse().unwrap());
-    request.headers.insert("connection", "close".parse().unwrap());
+    request
+        .headers
+        .insert("connection", "close".parse().unwrap());
     request.headers.insert("host", "elsewhere".parse().unwrap());
     let (_tunnel, flow) = pasque::tunnel::pair();
     tokio::spawn(async move { connection.open(request, flow).await });
@@ -321,6 +392,10 @@ async fn the_name_of_the_request_goes_out_in_lower_case_once() {
     assert_eq!(head.field("x-extra"), Some("1"));
     // H3-05, XC-15: what belongs to HTTP/1.1 is left out.
     assert_eq!((head.field("connection"), head.field("host")), (None, None));
-    let sections = peer.frames(0).iter().filter(|frame| frame.kind == HEADERS).count();
+    let sections = peer
+        .frames(0)
+        .iter()
+        .filter(|frame| frame.kind == HEADERS)
+        .count();
     assert_eq!(sections, 1);
 }

@@ -38,7 +38,10 @@ async fn answer(bytes: &[u8], fin: bool) -> (Peer, Connection, Result<Response, 
 /// Checks that the client finds fault with this answer to its tunnel request.
 async fn is_malformed_for_a_tunnel(lines: &[(&str, &str)]) {
     let (mut peer, _connection, outcome) = answer_tunnel(&headers(lines), false).await;
-    assert!(matches!(outcome, Err(ClientError::Malformed(_))), "{lines:?}: {outcome:?}");
+    assert!(
+        matches!(outcome, Err(ClientError::Malformed(_))),
+        "{lines:?}: {outcome:?}"
+    );
     assert_eq!(peer.was_aborted(0).await, MESSAGE_ERROR, "{lines:?}");
     assert!(peer.quic.peer_error().is_none(), "the connection goes on");
 }
@@ -54,7 +57,9 @@ async fn works(peer: &mut Peer, tunnel: Tunnel) {
 async fn hdg_23_content_of_a_refusal_is_no_capsule() {
     let refusal = [headers(&[(":status", "404")]), data(&hex("00 03 00 68 69"))].concat();
     let (mut peer, _connection, outcome) = answer_tunnel(&refusal, true).await;
-    let Err(ClientError::Refused { status, .. }) = outcome else { panic!("{outcome:?}") };
+    let Err(ClientError::Refused { status, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
     assert_eq!(status, 404);
     assert_eq!(peer.was_reset(0).await, REQUEST_CANCELLED);
     peer.run_for(SILENCE).await;
@@ -65,8 +70,12 @@ async fn hdg_23_content_of_a_refusal_is_no_capsule() {
 async fn hdg_24_our_tunnel_requests_describe_no_content() {
     let (mut peer, connection) = serve(PROPER).await;
     let mut request = Request::tunnel("echo", "/echo");
-    request.headers.insert("content-length", "0".parse().unwrap());
-    request.headers.insert("content-type", "text/plain".parse().unwrap());
+    request
+        .headers
+        .insert("content-length", "0".parse().unwrap());
+    request
+        .headers
+        .insert("content-type", "text/plain".parse().unwrap());
     let (_tunnel, flow) = pasque::tunnel::pair();
     tokio::spawn(async move { connection.open(request, flow).await });
     let head = peer.head(0).await;
@@ -119,18 +128,29 @@ async fn hdg_36_headers_on_an_open_tunnel_end_the_connection() {
 async fn xc_15_there_is_no_101_in_http_3() {
     is_malformed_for_a_tunnel(&[(":status", "101")]).await;
     let (mut peer, _connection, outcome) = answer(&headers(&[(":status", "101")]), false).await;
-    assert!(matches!(outcome, Err(ClientError::Malformed(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(ClientError::Malformed(_))),
+        "{outcome:?}"
+    );
     assert_eq!(peer.was_stopped(0).await, MESSAGE_ERROR);
 }
 
 #[tokio::test]
 async fn xc_16_interim_answers_are_passed_over() {
-    let interim = [headers(&[(":status", "103"), ("link", "</x>")]), headers(&[(":status", "100")])];
+    let interim = [
+        headers(&[(":status", "103"), ("link", "</x>")]),
+        headers(&[(":status", "100")]),
+    ];
     let bytes = [interim.concat(), headers(&[(":status", "200")])].concat();
     let (mut peer, _connection, outcome) = answer_tunnel(&bytes, false).await;
     works(&mut peer, outcome.expect("a tunnel")).await;
 
-    let bytes = [interim.concat(), headers(&[(":status", "200")]), data(b"content")].concat();
+    let bytes = [
+        interim.concat(),
+        headers(&[(":status", "200")]),
+        data(b"content"),
+    ]
+    .concat();
     let (_peer, _connection, outcome) = answer(&bytes, true).await;
     assert_eq!(outcome.unwrap().body.collect(100).await.unwrap(), "content");
 
@@ -147,11 +167,19 @@ async fn xc_17_what_is_not_2xx_opens_no_tunnel_and_is_not_followed() {
         ("proxy-status", "test; error=destination_unavailable"),
     ]);
     let (mut peer, _connection, outcome) = answer_tunnel(&answer, false).await;
-    let Err(ClientError::Refused { status, proxy_status, headers }) = outcome else {
+    let Err(ClientError::Refused {
+        status,
+        proxy_status,
+        headers,
+    }) = outcome
+    else {
         panic!("{outcome:?}")
     };
     assert_eq!(status, 302);
-    assert_eq!(proxy_status.unwrap().error.as_deref(), Some("destination_unavailable"));
+    assert_eq!(
+        proxy_status.unwrap().error.as_deref(),
+        Some("destination_unavailable")
+    );
     assert_eq!(headers["location"], "https://localhost/elsewhere");
     assert_eq!(peer.was_aborted(0).await, REQUEST_CANCELLED);
     peer.run_for(SILENCE).await;
@@ -182,7 +210,10 @@ async fn h3_03_malformed_answers_are_not_used() {
     ] {
         is_malformed_for_a_tunnel(&lines).await;
         let (mut peer, _connection, outcome) = answer(&headers(&lines), false).await;
-        assert!(matches!(outcome, Err(ClientError::Malformed(_))), "{lines:?}: {outcome:?}");
+        assert!(
+            matches!(outcome, Err(ClientError::Malformed(_))),
+            "{lines:?}: {outcome:?}"
+        );
         assert_eq!(peer.was_stopped(0).await, MESSAGE_ERROR, "{lines:?}");
     }
 }
@@ -197,10 +228,16 @@ async fn h3_09_a_file_that_is_shorter_or_longer_than_announced_is_an_error() {
         assert!(collected.is_err(), "{content:?}: {collected:?}");
     }
     let (_peer, _connection, outcome) = answer(&head, true).await;
-    assert!(outcome.unwrap().body.collect(100).await.is_err(), "no content at all");
+    assert!(
+        outcome.unwrap().body.collect(100).await.is_err(),
+        "no content at all"
+    );
     let bytes = [&head[..], &data(b"12345"), &data(b"67890")].concat();
     let (_peer, _connection, outcome) = answer(&bytes, true).await;
-    assert_eq!(outcome.unwrap().body.collect(100).await.unwrap(), "1234567890");
+    assert_eq!(
+        outcome.unwrap().body.collect(100).await.unwrap(),
+        "1234567890"
+    );
 }
 
 #[tokio::test]
@@ -223,11 +260,18 @@ async fn h3_11_a_final_answer_comes_first_and_once() {
     assert_eq!(peer.was_closed().await, Closed::Application(0x0105));
     assert!(peer.run_until(asked).await.is_err());
 
-    let twice = [headers(&[(":status", "200")]), headers(&[(":status", "200")])].concat();
+    let twice = [
+        headers(&[(":status", "200")]),
+        headers(&[(":status", "200")]),
+    ]
+    .concat();
     let (mut peer, _connection, outcome) = answer(&twice, false).await;
     let mut body = outcome.expect("the first one").body;
     assert_eq!(peer.was_stopped(0).await, MESSAGE_ERROR);
-    assert!(body.next().await.is_some_and(|chunk| chunk.is_err()), "it cannot be whole");
+    assert!(
+        body.next().await.is_some_and(|chunk| chunk.is_err()),
+        "it cannot be whole"
+    );
 }
 
 #[tokio::test]

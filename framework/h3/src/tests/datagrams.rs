@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use pasque::config::Limits;
+
 use super::endpoints::Mark;
 use super::listening::{PROPER, serve};
 use super::peer::{Closed, Peer, generous, plain, tunnel};
-use super::wire::{headers, hex};
-use super::{SILENCE, server, server_with};
-use pasque::config::Limits;
+use super::wire::{capsule, headers, hex};
+use super::{SILENCE, eventually, server, server_with};
 
 #[tokio::test]
 async fn hdg_03_a_peer_that_announces_no_datagrams_is_sent_none() {
@@ -15,8 +16,10 @@ async fn hdg_03_a_peer_that_announces_no_datagrams_is_sent_none() {
     for control in ["04 00", "04 02 33 00"] {
         let mut client = Peer::client_with(&server, generous(), control).await;
         let id = client.echo().await;
-        client.send(id, &super::wire::capsule(0, b"by capsule"), false).await;
-        client.until("a capsule", |peer| peer.capsules(id).pop()).await;
+        client.send(id, &capsule(0, b"by capsule"), false).await;
+        client
+            .until("a capsule", |peer| peer.capsules(id).pop())
+            .await;
         client.run_for(SILENCE).await;
         assert!(client.datagrams.is_empty(), "{control}");
     }
@@ -26,7 +29,11 @@ async fn hdg_03_a_peer_that_announces_no_datagrams_is_sent_none() {
 async fn hdg_03_nothing_is_sent_before_the_settings_have_come() {
     let server = server().await;
     let mut client = Peer::dial(server.network(), server.address(), generous());
-    client.until("a handshake", |peer| peer.quic.is_established().then_some(())).await;
+    client
+        .until("a handshake", |peer| {
+            peer.quic.is_established().then_some(())
+        })
+        .await;
     let id = client.echo().await;
     client.datagram_for(id, b"too early for an answer");
     client.run_for(SILENCE).await;
@@ -59,7 +66,10 @@ async fn hdg_07_any_form_of_the_stream_id_is_understood() {
     assert_eq!(id, 4);
     for prefix in ["01", "40 01", "80 00 00 01", "c0 00 00 00 00 00 00 01"] {
         client.datagram(&[&hex(prefix)[..], b"hi"].concat());
-        client.until("an echo", |peer| peer.datagrams.pop_front().map(|d| d == b"\x01hi")).await;
+        let echo = client
+            .until("an echo", |peer| peer.datagrams.pop_front())
+            .await;
+        assert_eq!(echo, b"\x01hi", "the shortest form comes back");
     }
 }
 
@@ -86,11 +96,19 @@ async fn hdg_09_a_datagram_too_short_for_its_quarter_id_closes_the_connection() 
     for datagram in ["", "40", "80 00 00"] {
         let mut client = Peer::client(&server).await;
         client.datagram(&hex(datagram));
-        assert_eq!(client.was_closed().await, Closed::Application(0x33), "{datagram:?}");
+        assert_eq!(
+            client.was_closed().await,
+            Closed::Application(0x33),
+            "{datagram:?}"
+        );
 
         let (mut peer, _connection) = serve(PROPER).await;
         peer.datagram(&hex(datagram));
-        assert_eq!(peer.was_closed().await, Closed::Application(0x33), "{datagram:?}");
+        assert_eq!(
+            peer.was_closed().await,
+            Closed::Application(0x33),
+            "{datagram:?}"
+        );
     }
 }
 
@@ -136,7 +154,9 @@ async fn hdg_12_a_datagram_that_overtakes_its_request_is_delivered() {
     let id = client.next_stream();
     client.datagram_for(id, b"early");
     client.run_for(Duration::from_millis(20)).await;
-    client.send(id, &headers(&tunnel("echo", "/echo")), false).await;
+    client
+        .send(id, &headers(&tunnel("echo", "/echo")), false)
+        .await;
     assert_eq!(client.head(id).await.status(), 200);
     assert_eq!(client.next_datagram(id).await, b"early");
 }
@@ -150,20 +170,28 @@ async fn hdg_12_no_more_than_16_are_held() {
         client.datagram_for(id, &[n]);
     }
     client.run_for(Duration::from_millis(20)).await;
-    client.send(id, &headers(&tunnel("echo", "/echo")), false).await;
+    client
+        .send(id, &headers(&tunnel("echo", "/echo")), false)
+        .await;
     assert_eq!(client.head(id).await.status(), 200);
     client.datagram_for(id, b"after");
     let mut delivered = Vec::new();
     while delivered.last().is_none_or(|last| last != b"after") {
         delivered.push(client.next_datagram(id).await);
     }
-    let expected: Vec<Vec<u8>> = (0..16).map(|n| vec![n]).chain([b"after".to_vec()]).collect();
+    let expected: Vec<Vec<u8>> = (0..16)
+        .map(|n| vec![n])
+        .chain([b"after".to_vec()])
+        .collect();
     assert_eq!(delivered, expected);
 }
 
 #[tokio::test]
 async fn hdg_12_a_request_that_never_comes_leaves_nothing_behind() {
-    let limits = Limits { early_datagram: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits {
+        early_datagram: Duration::from_millis(50),
+        ..Limits::default()
+    };
     let server = server_with(limits).await;
     let mut client = Peer::client(&server).await;
     let id = client.next_stream();
@@ -175,7 +203,9 @@ async fn hdg_12_a_request_that_never_comes_leaves_nothing_behind() {
     let other = client.next_stream();
     client.datagram_for(other, b"early");
     for id in [id, other] {
-        client.send(id, &headers(&tunnel("echo", "/echo")), false).await;
+        client
+            .send(id, &headers(&tunnel("echo", "/echo")), false)
+            .await;
         assert_eq!(client.head(id).await.status(), 200);
     }
     assert_eq!(client.next_datagram(other).await, b"early");
@@ -194,7 +224,9 @@ async fn hdg_13_a_stream_far_beyond_the_limit_takes_no_room() {
     for n in 0..16 {
         client.datagram_for(id, &[n]);
     }
-    client.send(id, &headers(&tunnel("echo", "/echo")), false).await;
+    client
+        .send(id, &headers(&tunnel("echo", "/echo")), false)
+        .await;
     for n in 0..16 {
         assert_eq!(client.next_datagram(id).await, [n]);
     }
@@ -207,11 +239,21 @@ async fn hdg_14_a_datagram_for_a_request_that_knows_none_aborts_it() {
     // The client still has something to say, so its datagram is not late (HDG-11).
     let fields = [&plain("POST", "/content/unread")[..], &[("mark", "hdg-14")]].concat();
     let id = client.request(&fields, false).await;
-    super::eventually("the endpoint is at work", || Mark::named("hdg-14").inside() == 1).await;
+    eventually("the endpoint is at work", || {
+        Mark::named("hdg-14").inside() == 1
+    })
+    .await;
     client.datagram_for(id, b"a");
     assert_eq!(client.was_aborted(id).await, 0x33);
-    assert_eq!(client.fetch("/content/100").await.1.len(), 100, "other requests go on");
-    super::eventually("the endpoint is told", || Mark::named("hdg-14").inside() == 0).await;
+    assert_eq!(
+        client.fetch("/content/100").await.1.len(),
+        100,
+        "other requests go on"
+    );
+    eventually("the endpoint is told", || {
+        Mark::named("hdg-14").inside() == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -241,13 +283,19 @@ async fn hdg_16_datagrams_for_a_refused_tunnel_are_dropped() {
 
 #[tokio::test]
 async fn hdg_16_datagrams_do_not_spoil_a_refusal_that_is_on_its_way() {
-    let limits = Limits { tunnels_per_connection: 1, ..Limits::default() };
+    let limits = Limits {
+        tunnels_per_connection: 1,
+        ..Limits::default()
+    };
     let server = server_with(limits).await;
     let mut client = Peer::client(&server).await;
     client.echo().await;
     // Request and datagram arrive together, and the engine refuses without asking an endpoint.
     let id = client.next_stream();
-    client.quic.stream_send(id, &headers(&tunnel("echo", "/echo")), false).unwrap();
+    client
+        .quic
+        .stream_send(id, &headers(&tunnel("echo", "/echo")), false)
+        .unwrap();
     client.datagram_for(id, b"hopeful");
     assert_eq!(client.head(id).await.status(), 503);
     client.finished(id).await;
@@ -258,12 +306,18 @@ async fn udp_49_datagrams_before_the_answer_are_delivered_in_order_after_it() {
     let server = server().await;
     let mut client = Peer::client(&server).await;
     let id = client.connect("connect-udp", "/hold/udp-49").await;
-    super::eventually("the endpoint is at work", || Mark::named("udp-49").inside() == 1).await;
+    eventually("the endpoint is at work", || {
+        Mark::named("udp-49").inside() == 1
+    })
+    .await;
     for payload in [b"one", b"two", b"six"] {
         client.datagram_for(id, payload);
     }
     client.run_for(Duration::from_millis(20)).await;
-    assert!(client.frames(id).is_empty() && client.datagrams.is_empty(), "not before the answer");
+    assert!(
+        client.frames(id).is_empty() && client.datagrams.is_empty(),
+        "not before the answer"
+    );
     Mark::named("udp-49").open();
     for payload in [b"one", b"two", b"six"] {
         assert_eq!(client.next_datagram(id).await, payload);

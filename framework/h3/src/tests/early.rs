@@ -18,11 +18,18 @@ async fn comes_before_the_answer(starts_early: bool) -> bool {
     let asked = tokio::spawn(async move { asking.open(request, flow).await });
     peer.head(0).await;
     peer.run_for(SILENCE).await;
-    let came = peer.datagrams.iter().any(|datagram| datagram == b"\x00\x00hi");
+    let came = peer
+        .datagrams
+        .iter()
+        .any(|datagram| datagram == b"\x00\x00hi");
     peer.send(0, &headers(&[(":status", "200")]), false).await;
     peer.run_until(asked).await.expect("a tunnel");
     if !came {
-        assert_eq!(peer.next_datagram(0).await, b"\x00hi", "it comes after the answer");
+        assert_eq!(
+            peer.next_datagram(0).await,
+            b"\x00hi",
+            "it comes after the answer"
+        );
     }
     // The tunnel works either way.
     peer.datagram_for(0, b"\x00back");

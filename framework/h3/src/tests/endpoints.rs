@@ -34,7 +34,12 @@ impl Mark {
     /// The mark of this name.
     pub(super) fn named(name: &str) -> Arc<Self> {
         static MARKS: LazyLock<Mutex<HashMap<String, Arc<Mark>>>> = LazyLock::new(Mutex::default);
-        MARKS.lock().unwrap().entry(name.to_owned()).or_default().clone()
+        MARKS
+            .lock()
+            .unwrap()
+            .entry(name.to_owned())
+            .or_default()
+            .clone()
     }
 
     /// Lets one waiting request go on.
@@ -65,7 +70,10 @@ impl Mark {
     }
 
     fn of(request: &Request) -> Arc<Self> {
-        let field = request.headers.get("mark").and_then(|value| value.to_str().ok());
+        let field = request
+            .headers
+            .get("mark")
+            .and_then(|value| value.to_str().ok());
         Self::named(field.unwrap_or_default())
     }
 }
@@ -119,7 +127,11 @@ impl Flow for EchoFlow {
     }
 
     fn poll_outbound(&mut self, _cx: &mut FlowCx<'_>) -> Poll<Result<()>> {
-        if self.is_over { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if self.is_over {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     }
 
     fn admit_capsule(&self, kind: u64, len: u64, _start: &[u8]) -> Admit {
@@ -143,7 +155,10 @@ impl Endpoint for Hold {
         let name: String = request.var("mark")?;
         Mark::named(&name).wait().await;
         if name.ends_with("-refused") {
-            return Err(Error::proxy(ProxyError::DestinationIpProhibited, "on purpose"));
+            return Err(Error::proxy(
+                ProxyError::DestinationIpProhibited,
+                "on purpose",
+            ));
         }
         Ok(Response::flow(EchoFlow::default()))
     }
@@ -161,7 +176,10 @@ pasque::register!(Content, "makes content",
 #[typetag::deserialize]
 impl Endpoint for Content {
     async fn handle(&self, request: Request) -> Result<Response> {
-        request.require_method(&[Method::GET, Method::HEAD, Method::POST], "GET, HEAD, POST")?;
+        request.require_method(
+            &[Method::GET, Method::HEAD, Method::POST],
+            "GET, HEAD, POST",
+        )?;
         let what: String = request.var("what")?;
         let mark = Mark::of(&request);
         match what.as_str() {
@@ -195,7 +213,9 @@ impl Endpoint for Content {
 
 /// Bytes `at` to `at + len` of all content here: no two nearby places look alike.
 pub(super) fn pattern(at: usize, len: usize) -> Bytes {
-    (at..at + len).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect()
+    (at..at + len)
+        .map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8)
+        .collect()
 }
 
 /// A tunnel that sends `count` capsules of `len` bytes as soon as it is open, and takes none.
@@ -211,7 +231,10 @@ pasque::register!(Speaker, "sends capsules",
 impl Endpoint for Speaker {
     async fn handle(&self, request: Request) -> Result<Response> {
         request.require_protocol("speaker")?;
-        Ok(Response::flow(SpeakerFlow { count: request.var("count")?, len: request.var("len")? }))
+        Ok(Response::flow(SpeakerFlow {
+            count: request.var("count")?,
+            len: request.var("len")?,
+        }))
     }
 }
 
@@ -266,7 +289,10 @@ impl Endpoint for Faulty {
                 Ok(Response::ok("at last"))
             }
             "breaks-off" => {
-                let chunks = [Ok(pattern(0, 100)), Err(std::io::Error::other("on purpose"))];
+                let chunks = [
+                    Ok(pattern(0, 100)),
+                    Err(std::io::Error::other("on purpose")),
+                ];
                 let mut response = Response::new(StatusCode::OK);
                 response.body = Body::stream(stream::iter(chunks));
                 Ok(response)

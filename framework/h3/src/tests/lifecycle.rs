@@ -17,7 +17,9 @@ async fn h3_19_an_orderly_stop_announces_drains_and_closes() {
     let id = client.echo().await;
     server.drain(Duration::from_millis(700));
     let goaway = client
-        .until("GOAWAY", |peer| peer.control_frames().into_iter().find(|f| f.kind == GOAWAY))
+        .until("GOAWAY", |peer| {
+            peer.control_frames().into_iter().find(|f| f.kind == GOAWAY)
+        })
         .await;
     assert_eq!(goaway.payload, [4], "the next request");
     client.datagram_for(id, b"still open");
@@ -28,8 +30,10 @@ async fn h3_19_an_orderly_stop_announces_drains_and_closes() {
     client.datagram_for(id, b"and still");
     assert_eq!(client.next_datagram(id).await, b"and still");
     assert_eq!(client.was_closed().await, Closed::Application(0x0100));
-    eventually("everything is released", || (server.connections(), server.tunnels()) == (0, 0))
-        .await;
+    eventually("everything is released", || {
+        (server.connections(), server.tunnels()) == (0, 0)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -47,7 +51,11 @@ async fn h3_19_what_is_under_way_may_end_and_then_nothing_is_waited_for() {
     assert_eq!(client.content(id), b"late");
     let start = Instant::now();
     assert_eq!(client.was_closed().await, Closed::Application(0x0100));
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -58,8 +66,14 @@ async fn an_idle_connection_is_closed_at_once_and_no_new_one_is_taken() {
     busy.echo().await;
     server.drain(Duration::from_millis(300));
     assert_eq!(connection.closed().await, CloseReason::Peer);
-    let error = connection.request(Request::get("/content/1")).await.unwrap_err();
-    assert!(matches!(error, ClientError::Closed(CloseReason::Peer)), "{error}");
+    let error = connection
+        .request(Request::get("/content/1"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ClientError::Closed(CloseReason::Peer)),
+        "{error}"
+    );
     let mut late = Peer::dial(server.network(), server.address(), generous());
     late.run_for(SILENCE).await;
     assert!(!late.quic.is_established());
@@ -71,12 +85,18 @@ async fn an_upload_that_never_ends_does_not_hold_up_the_stop() {
     let server = server().await;
     let mut client = Peer::client(&server).await;
     let id = client.next_stream();
-    client.send(id, &headers(&plain("POST", "/content/echo")), false).await;
+    client
+        .send(id, &headers(&plain("POST", "/content/echo")), false)
+        .await;
     client.head(id).await;
     let start = Instant::now();
     server.drain(Duration::from_millis(200));
     assert_eq!(client.was_closed().await, Closed::Application(0x0100));
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
     eventually("everything is released", || server.connections() == 0).await;
 }
 
@@ -87,6 +107,8 @@ async fn a_client_that_vanished_does_not_hold_up_the_stop() {
     client.echo().await;
     drop(client);
     server.drain(Duration::from_millis(200));
-    eventually("everything is released", || (server.connections(), server.tunnels()) == (0, 0))
-        .await;
+    eventually("everything is released", || {
+        (server.connections(), server.tunnels()) == (0, 0)
+    })
+    .await;
 }

@@ -32,7 +32,10 @@ pub(super) struct Listening {
 impl Listening {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        let (cert, key) = (
+            folder.path().join("cert.pem"),
+            folder.path().join("key.pem"),
+        );
         make_self_signed(&cert, &key).unwrap();
         let tls = Identity::load(&cert, &key).unwrap().context().unwrap();
         let version = quiche::PROTOCOL_VERSION;
@@ -40,7 +43,13 @@ impl Listening {
         make_generous(&mut config);
         let network = Network::new(Conditions::default());
         let socket = Socket::Memory(network.socket());
-        Self { address: socket.local_addr(), network, config, socket, folder }
+        Self {
+            address: socket.local_addr(),
+            network,
+            config,
+            socket,
+            folder,
+        }
     }
 
     /// The certificate, which is its own authority.
@@ -80,7 +89,10 @@ impl Listening {
     pub(super) async fn serve(self, control: &str, config: ClientConfig) -> (Peer, Connection) {
         let connecting = self.dial("localhost", config);
         let mut peer = self.accept().await;
-        peer.until("a handshake", |peer| peer.quic.is_established().then_some(())).await;
+        peer.until("a handshake", |peer| {
+            peer.quic.is_established().then_some(())
+        })
+        .await;
         peer.control(control).await;
         let connection = peer.run_until(connecting).await.expect("a connection");
         (peer, connection)
@@ -89,7 +101,10 @@ impl Listening {
 
 /// A client that trusts whatever it meets.
 pub(super) fn trusting() -> ClientConfig {
-    ClientConfig { trust: Trust::AcceptAny, ..ClientConfig::default() }
+    ClientConfig {
+        trust: Trust::AcceptAny,
+        ..ClientConfig::default()
+    }
 }
 
 /// Our client connected to a server that says `control` first.

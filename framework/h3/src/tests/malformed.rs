@@ -40,7 +40,10 @@ fn without<'a>(lines: &[(&'a str, &'a str)], name: &str) -> Lines<'a> {
 
 /// `lines` with another value of the field called `name`.
 fn with<'a>(lines: &[(&'a str, &'a str)], name: &str, value: &'a str) -> Lines<'a> {
-    lines.iter().map(|&(n, v)| (n, if n == name { value } else { v })).collect()
+    lines
+        .iter()
+        .map(|&(n, v)| (n, if n == name { value } else { v }))
+        .collect()
 }
 
 /// `lines` and more behind them.
@@ -66,7 +69,10 @@ async fn xc_05_an_extended_connect_has_all_its_parts_and_no_other_method() {
 #[tokio::test]
 async fn xc_10_a_plain_connect_with_scheme_or_path_is_malformed() {
     let good = [(":method", "CONNECT"), (":authority", "target.example:443")];
-    let bad = [and(&good, &[(":scheme", "https")]), and(&good, &[(":path", "/")])];
+    let bad = [
+        and(&good, &[(":scheme", "https")]),
+        and(&good, &[(":path", "/")]),
+    ];
     assert_eq!(not_malformed(&bad).await, [""; 0]);
 }
 
@@ -98,11 +104,23 @@ async fn h3_03_trailers_have_no_pseudo_header_fields() {
     let server = server().await;
     let mut client = Peer::client(&server).await;
     let id = client.request(&plain("POST", "/content/echo"), false).await;
-    client.send(id, &[data(b"content"), headers(&[(":path", "/")])].concat(), false).await;
+    client
+        .send(
+            id,
+            &[data(b"content"), headers(&[(":path", "/")])].concat(),
+            false,
+        )
+        .await;
     assert_eq!(client.was_aborted(id).await, MESSAGE_ERROR);
 
     let id = client.request(&plain("POST", "/content/echo"), false).await;
-    client.send(id, &[data(b"content"), headers(&[("trailer", "1")])].concat(), true).await;
+    client
+        .send(
+            id,
+            &[data(b"content"), headers(&[("trailer", "1")])].concat(),
+            true,
+        )
+        .await;
     client.finished(id).await;
     assert_eq!(client.content(id), b"content");
 }
@@ -135,7 +153,13 @@ async fn h3_05_fields_of_http_1_are_malformed() {
 
 #[tokio::test]
 async fn h3_06_bad_characters_are_malformed() {
-    let fields = [("x", "a\r\nb"), ("x", "a\0b"), ("x", "a\nb"), ("", "1"), ("a b", "1")];
+    let fields = [
+        ("x", "a\r\nb"),
+        ("x", "a\0b"),
+        ("x", "a\nb"),
+        ("", "1"),
+        ("a b", "1"),
+    ];
     let bad = fields.map(|field| and(&plain("GET", "/content/10"), &[field]));
     assert_eq!(not_malformed(&bad).await, [""; 0]);
 }
@@ -187,7 +211,9 @@ async fn h3_09_content_is_as_long_as_announced() {
     assert_eq!(client.was_reset(none).await, MESSAGE_ERROR);
 
     let exact = client.request(&lines, false).await;
-    client.send(exact, &[data(b"12"), data(b"345")].concat(), true).await;
+    client
+        .send(exact, &[data(b"12"), data(b"345")].concat(), true)
+        .await;
     client.finished(exact).await;
     assert_eq!(client.content(exact), b"12345");
 }
@@ -198,7 +224,9 @@ async fn h3_10_a_malformed_request_leaves_the_others_alone() {
     let mut client = Peer::client(&server).await;
     let tunnel = client.echo().await;
     let upload = client.request(&plain("POST", "/content/echo"), false).await;
-    let bad = client.request(&and(&plain("GET", "/content/10"), &[("X", "1")]), false).await;
+    let bad = client
+        .request(&and(&plain("GET", "/content/10"), &[("X", "1")]), false)
+        .await;
     assert_eq!(client.was_aborted(bad).await, MESSAGE_ERROR);
     client.send(upload, &data(b"whole"), true).await;
     client.finished(upload).await;
@@ -214,8 +242,14 @@ async fn h3_12_frames_of_a_request_come_in_order() {
     let trailers = headers(&[("trailer", "1")]);
     let cases = [
         ("DATA first", data(b"content")),
-        ("DATA after trailers", [&post[..], &trailers, &data(b"content")].concat()),
-        ("HEADERS after trailers", [&post[..], &trailers, &trailers].concat()),
+        (
+            "DATA after trailers",
+            [&post[..], &trailers, &data(b"content")].concat(),
+        ),
+        (
+            "HEADERS after trailers",
+            [&post[..], &trailers, &trailers].concat(),
+        ),
         ("SETTINGS", [&post[..], &hex("04 00")].concat()),
         ("GOAWAY", [&post[..], &hex("07 01 00")].concat()),
         ("MAX_PUSH_ID", [&post[..], &hex("0d 01 00")].concat()),
@@ -224,7 +258,11 @@ async fn h3_12_frames_of_a_request_come_in_order() {
         let mut client = Peer::client(&server).await;
         let id = client.next_stream();
         client.send(id, &bytes, false).await;
-        assert_eq!(client.was_closed().await, Closed::Application(0x0105), "{case}");
+        assert_eq!(
+            client.was_closed().await,
+            Closed::Application(0x0105),
+            "{case}"
+        );
     }
 }
 
@@ -240,7 +278,9 @@ async fn h3_15_a_message_that_breaks_off_is_never_taken_for_whole() {
     assert_eq!(client.was_reset(id).await, MESSAGE_ERROR);
 
     let id = client.echo().await;
-    client.send(id, &data(&frame(0x00, b"1234567890"))[..6], true).await;
+    client
+        .send(id, &data(&frame(0x00, b"1234567890"))[..6], true)
+        .await;
     assert_eq!(client.was_reset(id).await, MESSAGE_ERROR);
     client.run_for(super::SILENCE).await;
     assert!(client.datagrams.is_empty());
@@ -254,7 +294,9 @@ async fn h3_16_a_stream_without_a_whole_header_section_is_incomplete() {
     client.send(empty, &[], true).await;
     assert_eq!(client.was_reset(empty).await, 0x010d);
     let cut = client.next_stream();
-    client.send(cut, &headers(&plain("GET", "/content/10"))[..20], true).await;
+    client
+        .send(cut, &headers(&plain("GET", "/content/10"))[..20], true)
+        .await;
     assert_eq!(client.was_reset(cut).await, 0x010d);
     assert_eq!(client.fetch("/content/10").await.0, 200);
 }

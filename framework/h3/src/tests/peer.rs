@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pasque::wire::varint;
 use quiche::{Shutdown, h3};
+use tokio::task::JoinHandle;
 
 use super::PATIENCE;
 use super::wire::{self, DATA, Fields, Frame, HEADERS, SETTINGS};
@@ -49,12 +50,18 @@ pub(super) struct Head {
 impl Head {
     /// The `:status`.
     pub(super) fn status(&self) -> u16 {
-        self.field(":status").expect("a status").parse().expect("three digits")
+        self.field(":status")
+            .expect("a status")
+            .parse()
+            .expect("three digits")
     }
 
     /// The value of the first field called `name`.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.fields
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -74,7 +81,9 @@ pub(super) fn generous() -> quiche::Config {
 
 /// [`generous`], for a configuration that has a certificate.
 pub(super) fn make_generous(config: &mut quiche::Config) {
-    config.set_application_protos(h3::APPLICATION_PROTOCOL).unwrap();
+    config
+        .set_application_protos(h3::APPLICATION_PROTOCOL)
+        .unwrap();
     config.verify_peer(false);
     config.set_max_idle_timeout(30_000);
     config.set_max_recv_udp_payload_size(65_527);
@@ -101,7 +110,10 @@ impl Peer {
         control: &str,
     ) -> Self {
         let mut peer = Self::dial(server.network(), server.address(), config);
-        peer.until("a handshake", |peer| peer.quic.is_established().then_some(())).await;
+        peer.until("a handshake", |peer| {
+            peer.quic.is_established().then_some(())
+        })
+        .await;
         peer.control(control).await;
         peer
     }
@@ -193,7 +205,11 @@ impl Peer {
             if bytes.is_empty() {
                 return;
             }
-            assert!(Instant::now() < deadline, "{} bytes find no credit: {self:?}", bytes.len());
+            assert!(
+                Instant::now() < deadline,
+                "{} bytes find no credit: {self:?}",
+                bytes.len()
+            );
             self.wait(deadline).await;
             self.pump();
         }
@@ -229,7 +245,9 @@ impl Peer {
 
     /// Gives up this end's direction of a stream.
     pub(super) fn reset(&mut self, id: u64, code: u64) {
-        self.quic.stream_shutdown(id, Shutdown::Write, code).unwrap();
+        self.quic
+            .stream_shutdown(id, Shutdown::Write, code)
+            .unwrap();
         self.flush();
     }
 
@@ -245,16 +263,23 @@ impl Peer {
     pub(super) async fn head(&mut self, id: u64) -> Head {
         let block = self
             .until("a header section", |peer| {
-                let frame = peer.frames(id).into_iter().find(|f| f.kind == HEADERS && f.is_whole)?;
+                let frame = peer
+                    .frames(id)
+                    .into_iter()
+                    .find(|f| f.kind == HEADERS && f.is_whole)?;
                 Some(frame.payload)
             })
             .await;
-        Head { fields: wire::fields(&block) }
+        Head {
+            fields: wire::fields(&block),
+        }
     }
 
     /// Waits for the next datagram for the request on stream `id` and returns its payload.
     pub(super) async fn next_datagram(&mut self, id: u64) -> Vec<u8> {
-        let datagram = self.until("a datagram", |peer| peer.datagrams.pop_front()).await;
+        let datagram = self
+            .until("a datagram", |peer| peer.datagrams.pop_front())
+            .await;
         let (quarter, len) = varint::decode(&datagram).expect("a quarter stream ID");
         assert_eq!(quarter * 4, id, "the stream that the datagram is for");
         datagram[len..].to_vec()
@@ -262,7 +287,10 @@ impl Peer {
 
     /// Waits for the end of a stream, in order.
     pub(super) async fn finished(&mut self, id: u64) {
-        self.until("the end of the stream", |peer| peer.stream(id).fin.then_some(())).await;
+        self.until("the end of the stream", |peer| {
+            peer.stream(id).fin.then_some(())
+        })
+        .await;
     }
 
     /// Waits until the other end has given up its direction of a stream; returns the code.
@@ -298,7 +326,10 @@ impl Peer {
     pub(super) async fn settings(&mut self) -> Vec<(u64, u64)> {
         self.until("SETTINGS", |peer| {
             let first = peer.control_frames().into_iter().next()?;
-            assert_eq!(first.kind, SETTINGS, "the first frame on the control stream");
+            assert_eq!(
+                first.kind, SETTINGS,
+                "the first frame on the control stream"
+            );
             first.is_whole.then(|| wire::pairs(&first.payload))
         })
         .await
@@ -310,22 +341,32 @@ impl Peer {
         let control = self.streams.iter().find(|(id, incoming)| {
             *id % 4 == unidirectional && incoming.bytes.first() == Some(&0x00)
         });
-        control.map_or(Vec::new(), |(_, incoming)| wire::frames(&incoming.bytes[1..]))
+        control.map_or(Vec::new(), |(_, incoming)| {
+            wire::frames(&incoming.bytes[1..])
+        })
     }
 
     /// The frames on a stream so far.
     pub(super) fn frames(&self, id: u64) -> Vec<Frame> {
-        self.streams.get(&id).map_or(Vec::new(), |incoming| wire::frames(&incoming.bytes))
+        self.streams
+            .get(&id)
+            .map_or(Vec::new(), |incoming| wire::frames(&incoming.bytes))
     }
 
     /// The content on a stream so far.
     pub(super) fn content(&self, id: u64) -> Vec<u8> {
-        self.frames(id).into_iter().filter(|f| f.kind == DATA).flat_map(|f| f.payload).collect()
+        self.frames(id)
+            .into_iter()
+            .filter(|f| f.kind == DATA)
+            .flat_map(|f| f.payload)
+            .collect()
     }
 
     /// The capsules on a stream so far, whole ones only.
     pub(super) fn capsules(&self, id: u64) -> Vec<(u64, Vec<u8>)> {
-        let capsules = wire::frames(&self.content(id)).into_iter().filter(|c| c.is_whole);
+        let capsules = wire::frames(&self.content(id))
+            .into_iter()
+            .filter(|c| c.is_whole);
         capsules.map(|c| (c.kind, c.payload)).collect()
     }
 
@@ -366,9 +407,16 @@ impl Peer {
     }
 
     /// Carries on until `task` has ended.
-    pub(super) async fn run_until<T>(&mut self, task: tokio::task::JoinHandle<T>) -> T {
-        self.until("the end of a task", |_| task.is_finished().then_some(())).await;
-        task.await.expect("no panic")
+    pub(super) async fn run_until<T>(&mut self, mut task: JoinHandle<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.pump();
+            assert!(Instant::now() < deadline, "the task does not end: {self:?}");
+            tokio::select! {
+                outcome = &mut task => return outcome.expect("no panic"),
+                () = self.wait(deadline) => {}
+            }
+        }
     }
 
     /// Takes in what has come and sends what waits.
@@ -385,14 +433,22 @@ impl Peer {
     }
 
     fn receive(&mut self) {
-        let Self { quic, socket, received, .. } = self;
+        let Self {
+            quic,
+            socket,
+            received,
+            ..
+        } = self;
         while socket.try_recv(received).is_ok() {
             received.for_each_run(|info, packet, _stride| {
                 // An error is one of the other end's, and shows in how the connection ends.
                 let _ = quic.recv(packet, info);
             });
         }
-        if quic.timeout_instant().is_some_and(|due| due <= Instant::now()) {
+        if quic
+            .timeout_instant()
+            .is_some_and(|due| due <= Instant::now())
+        {
             quic.on_timeout();
         }
     }
@@ -402,7 +458,11 @@ impl Peer {
         let seen = self.streams.keys().filter(|id| **id % 4 == 0);
         for id in seen.chain(&self.written).copied().collect::<BTreeSet<_>>() {
             if let Err(quiche::Error::StreamStopped(code)) = self.quic.stream_capacity(id) {
-                self.streams.entry(id).or_default().stopped.get_or_insert(code);
+                self.streams
+                    .entry(id)
+                    .or_default()
+                    .stopped
+                    .get_or_insert(code);
             }
         }
         for id in self.quic.readable().collect::<Vec<_>>() {
@@ -437,7 +497,10 @@ impl Peer {
     }
 
     async fn wait(&self, deadline: Instant) {
-        let due = self.quic.timeout_instant().map_or(deadline, |due| due.min(deadline));
+        let due = self
+            .quic
+            .timeout_instant()
+            .map_or(deadline, |due| due.min(deadline));
         tokio::select! {
             () = self.socket.readable() => {}
             () = tokio::time::sleep_until(due.into()) => {}
@@ -475,5 +538,10 @@ pub(super) fn tunnel<'a>(protocol: &'a str, path: &'a str) -> [(&'a str, &'a str
 
 /// The fields of an ordinary request.
 pub(super) fn plain<'a>(method: &'a str, path: &'a str) -> [(&'a str, &'a str); 4] {
-    [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)]
+    [
+        (":method", method),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", path),
+    ]
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
-use pasque::config::EndpointConfig;
+use pasque::config::{EndpointConfig, Limits};
 use pasque::{Body, Mount, Request, Router};
 
 use super::endpoints::{CHUNK, Mark, pattern};
@@ -12,11 +12,12 @@ use super::peer::{Peer, generous, plain};
 use super::wire::{data, headers};
 use super::{SITE, eventually, server};
 use crate::testing::{Conditions, TestServer};
-use pasque::config::Limits;
 
 fn router(endpoints: &[&str]) -> Router {
-    let mounts: Vec<Mount> =
-        endpoints.iter().map(|json| EndpointConfig::parse(json).unwrap().into_mount()).collect();
+    let mounts: Vec<Mount> = endpoints
+        .iter()
+        .map(|json| EndpointConfig::parse(json).unwrap().into_mount())
+        .collect();
     Router::new(mounts, "pasque").unwrap()
 }
 
@@ -64,12 +65,19 @@ async fn h3_26_a_path_matches_whole_segments() {
 #[tokio::test]
 async fn h3_27_another_authority_is_misdirected() {
     let router = router(&SITE).with_hosts(vec!["a.example".into()]);
-    for (authority, status) in
-        [("a.example", 200), ("A.EXAMPLE:4433", 200), ("b.example", 421), ("", 421)]
-    {
+    for (authority, status) in [
+        ("a.example", 200),
+        ("A.EXAMPLE:4433", 200),
+        ("b.example", 421),
+        ("", 421),
+    ] {
         let mut request = Request::get("/content/1");
         request.authority = authority.into();
-        assert_eq!(router.dispatch(request).await.status.as_u16(), status, "{authority:?}");
+        assert_eq!(
+            router.dispatch(request).await.status.as_u16(),
+            status,
+            "{authority:?}"
+        );
     }
 }
 
@@ -89,7 +97,10 @@ async fn a_head_request_gets_the_fields_alone() {
     let mut client = Peer::client(&server).await;
     let id = client.request(&plain("HEAD", "/content/1000"), true).await;
     let head = client.head(id).await;
-    assert_eq!((head.status(), head.field("content-length")), (200, Some("1000")));
+    assert_eq!(
+        (head.status(), head.field("content-length")),
+        (200, Some("1000"))
+    );
     client.finished(id).await;
     assert!(client.content(id).is_empty());
 }
@@ -134,12 +145,19 @@ async fn content_that_breaks_off_is_not_taken_for_whole() {
 async fn ps_05_an_origins_answers_carry_no_proxy_status() {
     let server = server().await;
     let mut client = Peer::client(&server).await;
-    for (path, status) in
-        [("/nowhere", 404), ("/content/none", 400), ("/faulty/panic", 500), ("/content/1", 200)]
-    {
+    for (path, status) in [
+        ("/nowhere", 404),
+        ("/content/none", 400),
+        ("/faulty/panic", 500),
+        ("/content/1", 200),
+    ] {
         let id = client.get(path).await;
         let head = client.head(id).await;
-        assert_eq!((head.status(), head.field("proxy-status")), (status, None), "{path}");
+        assert_eq!(
+            (head.status(), head.field("proxy-status")),
+            (status, None),
+            "{path}"
+        );
     }
 }
 
@@ -147,7 +165,9 @@ async fn ps_05_an_origins_answers_carry_no_proxy_status() {
 async fn h3_17_an_early_answer_is_complete_before_the_rest_is_refused() {
     let server = server().await;
     let mut client = Peer::client(&server).await;
-    let id = client.request(&plain("POST", "/content/too-large"), false).await;
+    let id = client
+        .request(&plain("POST", "/content/too-large"), false)
+        .await;
     client.send(id, &data(&[0; 1000]), false).await;
     assert_eq!(client.head(id).await.status(), 413);
     client.finished(id).await;
@@ -182,7 +202,10 @@ async fn h3_30_an_endpoint_that_takes_its_time_holds_up_nobody() {
     }
     times.sort();
     assert!(times[10] < Duration::from_millis(50), "{times:?}");
-    assert!(client.frames(slow).is_empty(), "the slow one is still at work");
+    assert!(
+        client.frames(slow).is_empty(),
+        "the slow one is still at work"
+    );
     assert_eq!(client.head(slow).await.status(), 200);
 }
 
@@ -193,9 +216,16 @@ async fn a_reader_that_stands_still_stops_the_source() {
     config.set_initial_max_stream_data_bidi_local(64 << 10);
     let mut client = Peer::client_with(&server, config, "04 02 33 01").await;
     let mark = Mark::named("standing still");
-    let fields = [&plain("GET", "/content/100000000")[..], &[("mark", "standing still")]].concat();
+    let fields = [
+        &plain("GET", "/content/100000000")[..],
+        &[("mark", "standing still")],
+    ]
+    .concat();
     let id = client.next_stream();
-    client.quic.stream_send(id, &headers(&fields), true).unwrap();
+    client
+        .quic
+        .stream_send(id, &headers(&fields), true)
+        .unwrap();
     client.flush();
     // Not read, so no credit is given back: acknowledgements are all that the server gets.
     let end = Instant::now() + Duration::from_millis(500);
@@ -204,7 +234,10 @@ async fn a_reader_that_stands_still_stops_the_source() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let produced = mark.produced();
-    assert!((64 << 10..=(64 << 10) + 2 * CHUNK).contains(&produced), "{produced} bytes made");
+    assert!(
+        (64 << 10..=(64 << 10) + 2 * CHUNK).contains(&produced),
+        "{produced} bytes made"
+    );
     client.run_for(Duration::from_millis(100)).await;
     assert!(mark.produced() > produced, "and goes on when it is read");
 }
@@ -237,7 +270,11 @@ async fn a_slow_reader_learns_of_the_end_as_soon_as_it_gets_there() {
         let start = Instant::now();
         let content = response.body.collect(2 << 20).await.unwrap();
         assert!(content == pattern(0, len));
-        assert!(start.elapsed() < Duration::from_secs(1), "{len}: {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "{len}: {:?}",
+            start.elapsed()
+        );
     }
 }
 
@@ -246,7 +283,10 @@ async fn our_client_sends_and_receives_content() {
     let server = server().await;
     let connection = server.connection().await.unwrap();
     let content = pattern(0, 3 << 20);
-    let chunks: Vec<_> = content.chunks(CHUNK).map(|c| Ok(c.to_vec().into())).collect();
+    let chunks: Vec<_> = content
+        .chunks(CHUNK)
+        .map(|c| Ok(c.to_vec().into()))
+        .collect();
     let mut request = Request::new(Method::POST, "/content/echo");
     request.body = Body::stream(futures_util::stream::iter(chunks));
     let response = connection.request(request).await.unwrap();
@@ -256,13 +296,19 @@ async fn our_client_sends_and_receives_content() {
 
 #[tokio::test]
 async fn requests_beyond_the_limit_of_streams_wait_their_turn() {
-    let limits = Limits { requests_per_connection: 2, ..Limits::default() };
+    let limits = Limits {
+        requests_per_connection: 2,
+        ..Limits::default()
+    };
     let server = TestServer::start(&SITE, Conditions::default(), limits).await;
     let connection = Arc::new(server.connection().await.unwrap());
     let requests = (0..20).map(|n| {
         let connection = connection.clone();
         tokio::spawn(async move {
-            let response = connection.request(Request::get(format!("/content/{n}"))).await.unwrap();
+            let response = connection
+                .request(Request::get(format!("/content/{n}")))
+                .await
+                .unwrap();
             response.body.collect(100).await.unwrap().len()
         })
     });

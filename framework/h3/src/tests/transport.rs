@@ -27,12 +27,19 @@ struct Stranger {
 impl Stranger {
     fn of(server: &TestServer) -> Self {
         let socket = Socket::Memory(server.network().socket());
-        Self { socket, server: server.address() }
+        Self {
+            socket,
+            server: server.address(),
+        }
     }
 
     fn send(&mut self, packet: &[u8]) {
         let from = self.socket.local_addr();
-        let info = SendInfo { from, to: self.server, at: Instant::now() };
+        let info = SendInfo {
+            from,
+            to: self.server,
+            at: Instant::now(),
+        };
         self.socket.try_send(packet, packet.len(), &info);
     }
 
@@ -57,6 +64,20 @@ impl Stranger {
         packet.truncate(len);
         (quic, packet)
     }
+
+    /// What the client sends once it was told to prove its address.
+    fn after_retry(&self, quic: &mut quiche::Connection, retry: &[u8]) -> Vec<u8> {
+        let info = RecvInfo {
+            from: self.server,
+            to: self.socket.local_addr(),
+        };
+        quic.recv(&mut retry.to_vec(), info).expect("a good Retry");
+        let mut packet = vec![0; 1500];
+        let (len, _info) = quic.send(&mut packet).unwrap();
+        packet.truncate(len);
+        assert_eq!(header(&packet).token, header(retry).token);
+        packet
+    }
 }
 
 fn header(packet: &[u8]) -> quiche::Header<'static> {
@@ -71,32 +92,64 @@ async fn an_address_is_proved_before_anything_is_kept() {
     stranger.send(&first);
     let answers = stranger.answers().await;
     assert_eq!(answers.len(), 1);
-    let retry = header(&answers[0]);
-    assert_eq!(retry.ty, Type::Retry);
+    assert_eq!(header(&answers[0]).ty, Type::Retry);
     // At most a quarter of what came goes out, to whoever it claimed to be.
-    assert!(answers[0].len() * 4 <= first.len(), "{} bytes", answers[0].len());
+    assert!(
+        answers[0].len() * 4 <= first.len(),
+        "{} bytes",
+        answers[0].len()
+    );
     assert_eq!(server.connections(), 0);
 
-    let info = RecvInfo { from: server.address(), to: stranger.socket.local_addr() };
-    quic.recv(&mut answers[0].clone(), info).unwrap();
-    let mut second = vec![0; 1500];
-    let (len, _info) = quic.send(&mut second).unwrap();
-    second.truncate(len);
-    assert_eq!(header(&second).token, retry.token);
-
-    // A token that is not the server's is worth nothing, wherever it differs.
-    let token = retry.token.unwrap();
-    let at = second.windows(token.len()).position(|bytes| bytes == token).unwrap();
-    for place in [at, at + token.len() / 2, at + token.len() - 1] {
-        let mut forged = second.clone();
-        forged[place] ^= 1;
-        stranger.send(&forged);
-    }
-    assert!(stranger.answers().await.is_empty() && server.connections() == 0);
-
+    let second = stranger.after_retry(&mut quic, &answers[0]);
     stranger.send(&second);
     assert!(!stranger.answers().await.is_empty());
     assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_good_only_as_the_server_made_it() {
+    let server = server().await;
+    let mut stranger = Stranger::of(&server);
+    let (_quic, first) = stranger.first_packet();
+    stranger.send(&first);
+    let retry = header(&stranger.answers().await[0]);
+    let (token, id) = (retry.token.unwrap(), retry.scid);
+    let flipped = |at: usize| {
+        let mut token = token.clone();
+        token[at] ^= 1;
+        token
+    };
+    let mut forgeries: Vec<_> = (0..token.len()).step_by(7).map(flipped).collect();
+    forgeries.push(flipped(token.len() - 1));
+    forgeries.push(token[1..].to_vec());
+    forgeries.push(token[..token.len() - 1].to_vec());
+    forgeries.push(vec![7; token.len()]);
+    let mut other_id = id.to_vec();
+    other_id[7] ^= 1;
+    let offers = forgeries
+        .into_iter()
+        .map(|token| (token, id.to_vec()))
+        .chain([(token.clone(), other_id)]);
+    for (token, id) in offers {
+        // A Retry that a server made with this token would look like this.
+        let (mut quic, first) = stranger.first_packet();
+        let (initial, id) = (header(&first), quiche::ConnectionId::from_vec(id));
+        let mut retry = vec![0; 1500];
+        let version = quiche::PROTOCOL_VERSION;
+        let len = quiche::retry(
+            &initial.scid,
+            &initial.dcid,
+            &id,
+            &token,
+            version,
+            &mut retry,
+        );
+        let second = stranger.after_retry(&mut quic, &retry[..len.unwrap()]);
+        stranger.send(&second);
+    }
+    assert!(stranger.answers().await.is_empty());
+    assert_eq!(server.connections(), 0);
 }
 
 #[tokio::test]
@@ -106,7 +159,10 @@ async fn a_token_that_was_good_once_opens_no_second_connection() {
     // Everything that the client has sent so far comes again.
     client.echo().await;
     assert_eq!(server.connections(), 1);
-    let duplicating = Conditions { duplicate: 1.0, ..Conditions::default() };
+    let duplicating = Conditions {
+        duplicate: 1.0,
+        ..Conditions::default()
+    };
     server.network().set_conditions(duplicating);
     let mut second = Peer::client(&server).await;
     second.echo().await;
@@ -117,7 +173,11 @@ async fn a_token_that_was_good_once_opens_no_second_connection() {
 async fn an_unknown_version_is_answered_with_those_that_are_known() {
     let server = server().await;
     // Version 2 (RFC 9369) gives other meanings to the bits that name the type of a packet.
-    for (version, flags) in [(0x1a2a_3a4a_u32, 0xc0), (0x6b33_43cf, 0xd0), (0xff00_001d, 0xc0)] {
+    for (version, flags) in [
+        (0x1a2a_3a4a_u32, 0xc0),
+        (0x6b33_43cf, 0xd0),
+        (0xff00_001d, 0xc0),
+    ] {
         let mut stranger = Stranger::of(&server);
         let mut packet = vec![flags];
         packet.extend(version.to_be_bytes());
@@ -129,7 +189,10 @@ async fn an_unknown_version_is_answered_with_those_that_are_known() {
         assert_eq!(answers.len(), 1, "{version:#x}");
         let reply = header(&answers[0]);
         assert_eq!(reply.ty, Type::VersionNegotiation, "{version:#x}");
-        assert_eq!((&reply.dcid[..], &reply.scid[..]), (&[9; 4][..], &[1, 2, 3, 4, 5, 6, 7, 8][..]));
+        assert_eq!(
+            (&reply.dcid[..], &reply.scid[..]),
+            (&[9; 4][..], &[1, 2, 3, 4, 5, 6, 7, 8][..])
+        );
         assert!(reply.versions.unwrap().contains(&quiche::PROTOCOL_VERSION));
     }
     assert_eq!(server.connections(), 0);
@@ -144,7 +207,13 @@ async fn what_may_be_an_attack_gets_no_answer() {
     // header of nobody's connection, and nothing at all.
     stranger.send(&first[..1199]);
     stranger.send(&[&[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 0, 0][..], &[0; 500]].concat());
-    stranger.send(&[&[0xc0, 0, 0, 0, 0, 4, 1, 2, 3, 4, 4, 1, 2, 3, 4][..], &[0; 1300]].concat());
+    stranger.send(
+        &[
+            &[0xc0, 0, 0, 0, 0, 4, 1, 2, 3, 4, 4, 1, 2, 3, 4][..],
+            &[0; 1300],
+        ]
+        .concat(),
+    );
     stranger.send(&[&[0x40][..], &[7; 1300]].concat());
     stranger.send(&[0x40]);
     stranger.send(&[0xc0]);
@@ -183,7 +252,11 @@ async fn a_flood_of_garbage_leaves_a_tunnel_working() {
         stranger.send(&packet);
         if n % 100 == 0 {
             client.send(b"through it all");
-            assert_eq!(&*client.recv().await, b"through it all", "after {n} packets");
+            assert_eq!(
+                &*client.recv().await,
+                b"through it all",
+                "after {n} packets"
+            );
         }
     }
     assert_eq!(server.connections(), 1, "no state for any of it");
@@ -204,7 +277,10 @@ async fn h3_31_a_tunnel_survives_a_new_address() {
             assert_eq!(&*tunnel.recv().await, [round, n]);
         }
     }
-    let response = connection.request(Request::get("/content/100000")).await.unwrap();
+    let response = connection
+        .request(Request::get("/content/100000"))
+        .await
+        .unwrap();
     assert!(response.body.collect(1 << 20).await.unwrap() == pattern(0, 100_000));
     assert_eq!((server.connections(), server.tunnels()), (1, 1));
 }
@@ -222,12 +298,16 @@ async fn content_is_whole_and_tunnels_work_on_a_bad_network() {
     println!("{conditions:?}");
     let server = TestServer::start(&SITE, conditions, Limits::default()).await;
     let connection = server.connection().await.unwrap();
-    let mut tunnel =
-        TestTunnel::open(&connection, Request::tunnel("echo", "/echo")).await.unwrap();
+    let mut tunnel = TestTunnel::open(&connection, Request::tunnel("echo", "/echo"))
+        .await
+        .unwrap();
     let download = {
         let connection = connection.clone();
         tokio::spawn(async move {
-            let response = connection.request(Request::get("/content/1048576")).await.unwrap();
+            let response = connection
+                .request(Request::get("/content/1048576"))
+                .await
+                .unwrap();
             response.body.collect(2 << 20).await.unwrap()
         })
     };
@@ -241,8 +321,14 @@ async fn content_is_whole_and_tunnels_work_on_a_bad_network() {
         }
     }
     // UDP-52: what is lost stays lost, and everything else comes through. Two losses of 10 %.
-    assert!(seen.len() > 100 && seen.len() < 200, "{} of 200 came back", seen.len());
-    let content = timeout(Duration::from_secs(30), download).await.expect("in time");
+    assert!(
+        seen.len() > 100 && seen.len() < 200,
+        "{} of 200 came back",
+        seen.len()
+    );
+    let content = timeout(Duration::from_secs(30), download)
+        .await
+        .expect("in time");
     assert!(content.unwrap() == pattern(0, 1 << 20));
 }
 
@@ -264,7 +350,10 @@ async fn udp_51_the_longest_datagram_grows_to_what_the_path_takes() {
 
 #[tokio::test]
 async fn udp_51_a_narrow_path_is_found_and_kept_to() {
-    let conditions = Conditions { mtu: 1280, ..Conditions::default() };
+    let conditions = Conditions {
+        mtu: 1280,
+        ..Conditions::default()
+    };
     let server = TestServer::start(&SITE, conditions, Limits::default()).await;
     let mut client = server.connect("echo", "/echo").await.unwrap();
     let (start, mut longest) = (Instant::now(), 0);

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use pasque::config::Limits;
+
 use super::endpoints::Mark;
 use super::peer::{Peer, plain, tunnel};
-use super::wire::headers;
+use super::wire::{capsule, headers};
 use super::{SILENCE, eventually, server, server_with};
 use crate::socket::{Received, Socket};
-use pasque::config::Limits;
 
 #[tokio::test]
 async fn xc_06_the_authority_is_never_a_target() {
@@ -23,7 +24,10 @@ async fn xc_06_the_authority_is_never_a_target() {
     assert_eq!(client.head(id).await.status(), 200);
     client.datagram_for(id, b"to the endpoint");
     assert_eq!(client.next_datagram(id).await, b"to the endpoint");
-    assert!(bystander.try_recv(&mut Received::default()).is_err(), "it was sent something");
+    assert!(
+        bystander.try_recv(&mut Received::default()).is_err(),
+        "it was sent something"
+    );
 }
 
 #[tokio::test]
@@ -46,7 +50,10 @@ async fn xc_08_a_known_protocol_in_the_wrong_place_is_refused() {
     assert_eq!(client.head(id).await.status(), 501);
     let id = client.connect("connect-udp", "/content/1").await;
     let head = client.head(id).await;
-    assert_eq!((head.status(), head.field("allow")), (405, Some("GET, HEAD, POST")));
+    assert_eq!(
+        (head.status(), head.field("allow")),
+        (405, Some("GET, HEAD, POST"))
+    );
 }
 
 #[tokio::test]
@@ -86,8 +93,11 @@ async fn xc_12_a_fin_that_comes_with_or_before_the_answer_counts() {
     client.finished(id).await;
 
     let id = client.connect("connect-udp", "/hold/xc-12").await;
-    eventually("the endpoint is at work", || Mark::named("xc-12").inside() == 1).await;
-    client.send(id, &super::wire::capsule(0x00, b"only word"), true).await;
+    eventually("the endpoint is at work", || {
+        Mark::named("xc-12").inside() == 1
+    })
+    .await;
+    client.send(id, &capsule(0x00, b"only word"), true).await;
     client.run_for(Duration::from_millis(20)).await;
     Mark::named("xc-12").open();
     assert_eq!(client.next_datagram(id).await, b"only word");
@@ -166,7 +176,10 @@ async fn hdg_27_the_answer_to_a_tunnel_request_says_capsules() {
 
 #[tokio::test]
 async fn hdg_28_no_other_answer_says_capsules() {
-    let limits = Limits { tunnels_per_connection: 1, ..Limits::default() };
+    let limits = Limits {
+        tunnels_per_connection: 1,
+        ..Limits::default()
+    };
     let server = server_with(limits).await;
     let mut client = Peer::client(&server).await;
     let refused = "/hold/hdg-28-refused";
@@ -186,7 +199,11 @@ async fn hdg_28_no_other_answer_says_capsules() {
     for (status, fields) in cases {
         let id = client.request(&fields, false).await;
         let head = client.head(id).await;
-        assert_eq!((head.status(), head.field("capsule-protocol")), (status, None), "{fields:?}");
+        assert_eq!(
+            (head.status(), head.field("capsule-protocol")),
+            (status, None),
+            "{fields:?}"
+        );
         client.finished(id).await;
     }
     client.echo().await;
@@ -209,15 +226,24 @@ async fn hdg_30_a_request_need_not_say_capsules() {
 
 #[tokio::test]
 async fn h3_29_tunnels_above_the_limit_are_refused_and_the_others_unharmed() {
-    let limits = Limits { tunnels_per_connection: 2, ..Limits::default() };
+    let limits = Limits {
+        tunnels_per_connection: 2,
+        ..Limits::default()
+    };
     let server = server_with(limits).await;
     let mut client = Peer::client(&server).await;
-    let open = [client.echo().await, client.connect("connect-udp", "/hold/h3-29").await];
+    let open = [
+        client.echo().await,
+        client.connect("connect-udp", "/hold/h3-29").await,
+    ];
     let id = client.connect("echo", "/echo").await;
     let head = client.head(id).await;
     assert_eq!(head.status(), 503);
     assert!(head.field("retry-after").is_some());
-    assert_eq!(head.field("proxy-status"), Some("pasque;error=connection_limit_reached"));
+    assert_eq!(
+        head.field("proxy-status"),
+        Some("pasque;error=connection_limit_reached")
+    );
 
     Mark::named("h3-29").open();
     for id in open {
@@ -254,15 +280,22 @@ async fn datagrams_reach_the_tunnel_that_they_are_for() {
             client.datagram_for(id, format!("{id}.{round}").as_bytes());
         }
     }
-    let mut missing: std::collections::BTreeSet<(u64, u64)> =
-        ids.iter().flat_map(|&id| (0..5).map(move |round| (id, round))).collect();
+    let mut missing: std::collections::BTreeSet<(u64, u64)> = ids
+        .iter()
+        .flat_map(|&id| (0..5).map(move |round| (id, round)))
+        .collect();
     while !missing.is_empty() {
-        let datagram = client.until("an echo", |peer| peer.datagrams.pop_front()).await;
+        let datagram = client
+            .until("an echo", |peer| peer.datagrams.pop_front())
+            .await;
         let (quarter, len) = pasque::wire::varint::decode(&datagram).unwrap();
         let text = String::from_utf8(datagram[len..].to_vec()).unwrap();
         let (id, round) = text.split_once('.').unwrap();
         assert_eq!(id.parse(), Ok(quarter * 4));
-        assert!(missing.remove(&(quarter * 4, round.parse().unwrap())), "{text} came twice");
+        assert!(
+            missing.remove(&(quarter * 4, round.parse().unwrap())),
+            "{text} came twice"
+        );
     }
 }
 
@@ -271,7 +304,9 @@ async fn a_tunnel_that_was_refused_leaves_the_stream_closed() {
     let server = server().await;
     let mut client = Peer::client(&server).await;
     let id = client.next_stream();
-    client.send(id, &headers(&tunnel("echo", "/nowhere")), false).await;
+    client
+        .send(id, &headers(&tunnel("echo", "/nowhere")), false)
+        .await;
     assert_eq!(client.head(id).await.status(), 404);
     client.finished(id).await;
     assert_eq!(client.was_stopped(id).await, 0x0100);

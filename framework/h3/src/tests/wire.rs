@@ -13,7 +13,10 @@ pub(super) type Fields = Vec<(String, String)>;
 
 /// The bytes that `text` shows as hexadecimal digits; spaces are for the reader.
 pub(super) fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
     let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
     digits.chunks(2).map(byte).collect()
 }
@@ -21,7 +24,12 @@ pub(super) fn hex(text: &str) -> Vec<u8> {
 /// A frame of HTTP/3 (RFC 9114 §7.1). A capsule has the same shape (RFC 9297 §3.2).
 pub(super) fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
     let len = payload.len() as u64;
-    [&varint::to_prefix(kind)[..], &varint::to_prefix(len), payload].concat()
+    [
+        &varint::to_prefix(kind)[..],
+        &varint::to_prefix(len),
+        payload,
+    ]
+    .concat()
 }
 
 pub(super) fn data(payload: &[u8]) -> Vec<u8> {
@@ -64,7 +72,10 @@ fn integer(flags: u8, bits: u32, value: usize, out: &mut Vec<u8>) {
 pub(super) fn fields(block: &[u8]) -> Fields {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let decoded = qpack::Decoder::new().decode(block, u64::MAX).unwrap();
-    decoded.iter().map(|line| (text(line.name()), text(line.value()))).collect()
+    decoded
+        .iter()
+        .map(|line| (text(line.name()), text(line.value())))
+        .collect()
 }
 
 /// The frames on a stream, of the last one what has come. Reserved types, which quiche sends to
@@ -78,7 +89,11 @@ pub(super) fn frames(mut bytes: &[u8]) -> Vec<Frame> {
         let (payload, after) = rest.split_at(rest.len().min(len as usize));
         if !is_reserved(kind) {
             let is_whole = payload.len() as u64 == len;
-            frames.push(Frame { kind, payload: payload.to_vec(), is_whole });
+            frames.push(Frame {
+                kind,
+                payload: payload.to_vec(),
+                is_whole,
+            });
         }
         bytes = after;
     }
@@ -113,7 +128,11 @@ pub(super) fn pairs(mut payload: &[u8]) -> Vec<(u64, u64)> {
 #[test]
 fn field_lines_written_by_hand_are_read_by_others() {
     let long = "x".repeat(300);
-    let lines = [(":method", "CONNECT"), ("a-name-of-some-length", ""), ("x", long.as_str())];
+    let lines = [
+        (":method", "CONNECT"),
+        ("a-name-of-some-length", ""),
+        ("x", long.as_str()),
+    ];
     let frame = &frames(&headers(&lines))[0];
     assert!(frame.kind == HEADERS && frame.is_whole);
     let expected: Fields = lines.map(|(n, v)| (n.to_owned(), v.to_owned())).into();
