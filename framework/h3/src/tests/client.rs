@@ -377,7 +377,7 @@ async fn closing_does_not_wait_and_the_server_learns_of_it() {
 }
 
 #[tokio::test]
-async fn the_name_of_the_request_goes_out_in_lower_case_once() {
+async fn h3_05_what_belongs_to_http_1_is_left_out_of_requests() {
     let (mut peer, connection) = serve(PROPER).await;
     let mut request = Request::tunnel("Connect-UDP", "/x");
     request.headers.insert("X-Extra", "1".parse().unwrap());
@@ -390,7 +390,6 @@ async fn the_name_of_the_request_goes_out_in_lower_case_once() {
     let head = peer.head(0).await;
     assert_eq!(head.field(":protocol"), Some("connect-udp"));
     assert_eq!(head.field("x-extra"), Some("1"));
-    // H3-05, XC-15: what belongs to HTTP/1.1 is left out.
     assert_eq!((head.field("connection"), head.field("host")), (None, None));
     let sections = peer
         .frames(0)

@@ -275,6 +275,23 @@ async fn h3_11_a_final_answer_comes_first_and_once() {
 }
 
 #[tokio::test]
+async fn h3_11_nothing_follows_the_trailers_of_an_answer() {
+    let whole = [
+        headers(&[(":status", "200")]),
+        data(b"content"),
+        headers(&[("trailer", "1")]),
+    ];
+    let (_peer, _connection, outcome) = answer(&whole.concat(), true).await;
+    assert_eq!(outcome.unwrap().body.collect(100).await.unwrap(), "content");
+    for more in [data(b"more"), headers(&[("trailer", "1")])] {
+        let bytes = [whole.concat(), more].concat();
+        let (mut peer, _connection, outcome) = answer(&bytes, false).await;
+        assert_eq!(peer.was_closed().await, Closed::Application(0x0105));
+        drop(outcome);
+    }
+}
+
+#[tokio::test]
 async fn h3_15_a_file_that_breaks_off_inside_a_frame_is_an_error() {
     let head = headers(&[(":status", "200"), ("content-length", "10")]);
     let bytes = [&head[..], &data(b"1234567890")[..5]].concat();

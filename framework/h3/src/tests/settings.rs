@@ -96,7 +96,7 @@ async fn hdg_06_early_data_is_not_offered() {
 
     let mut again = Peer::dial(server.network(), server.address(), config());
     again.quic.set_session(&session).unwrap();
-    let was_early = again
+    let is_resumed = again
         .until("a handshake", |peer| {
             assert!(
                 !peer.quic.is_in_early_data(),
@@ -105,7 +105,7 @@ async fn hdg_06_early_data_is_not_offered() {
             peer.quic.is_established().then(|| peer.quic.is_resumed())
         })
         .await;
-    assert!(was_early, "the ticket was good for a resumption");
+    assert!(is_resumed, "the ticket was good for a resumption");
 }
 
 #[tokio::test]
