@@ -1,13 +1,13 @@
 //! A page with a picture, in Chromium.
 
 use std::fs;
+use std::path::Path;
 
 use boring::base64;
 use boring::sha::sha256;
 use boring::x509::X509;
 use pasque_tests::{Process, Server};
 use serde_json::{Value, json};
-use std::path::Path;
 
 use crate::common::{files, server};
 

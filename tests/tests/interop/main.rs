@@ -25,7 +25,8 @@ async fn python(script: &str, arguments: impl IntoIterator<Item = OsString>) {
     let interpreter = repository().join("target/python/bin/python");
     assert!(interpreter.exists(), "run tests/tools.sh --python");
     let script = repository().join("tests/python").join(script);
-    let arguments = [script.into()].into_iter().chain(arguments);
+    // -B: nothing is left beside the script.
+    let arguments = ["-B".into(), script.into()].into_iter().chain(arguments);
     let mut process = Process::start(&interpreter, arguments).unwrap();
     let status = process.exit().await.unwrap();
     assert!(status.success(), "{status}\n{}", process.output());

@@ -7,6 +7,7 @@
     reason = "a test fails by a panic"
 )]
 
+#[path = "../../endpoints/udp/tests/common/mod.rs"]
 mod common;
 
 use std::io::{ErrorKind, Read};
