@@ -90,7 +90,12 @@ impl Connection {
 
     /// Closes the connection in order.
     pub(crate) fn close(&mut self) {
-        self.http.close(NO_ERROR, "");
+        if self.http.quic.is_established() {
+            return self.http.close(NO_ERROR, "");
+        }
+        // Before the handshake is done, an HTTP/3 code would reach the client as the transport's
+        // APPLICATION_ERROR (RFC 9000 §10.2.3), which tells of a failure that there was not.
+        let _ = self.http.quic.close(false, 0, b"");
     }
 
     /// Whether a request on this stream has not been seen yet.
