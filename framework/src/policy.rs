@@ -12,12 +12,14 @@
 //! 2. a `deny` rule matches: refused;
 //! 3. an `allow` rule matches: allowed;
 //! 4. addresses of this host and broadcast addresses of its subnets are refused, on every port;
-//! 5. the closed ranges are refused: whatever is not a public unicast address;
-//! 6. everything else is allowed.
+//! 5. what the configuration [opens](EgressPolicy::open) on purpose is allowed;
+//! 6. the closed ranges are refused: whatever is not a public unicast address;
+//! 7. everything else is allowed.
 //!
 //! An IPv6 address that carries an IPv4 address (NAT64, 6to4, Teredo and their like) must pass
 //! twice, once as itself and once as the address inside.
 
+mod host;
 mod local;
 mod ranges;
 mod rule;
@@ -27,7 +29,9 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 
 use http::StatusCode;
+use ipnetwork::IpNetwork;
 
+pub use self::host::HostPolicy;
 pub use self::local::LocalAddresses;
 pub use self::rule::{Rule, RuleError};
 use crate::proxy_status::ProxyError;
@@ -56,6 +60,7 @@ use crate::proxy_status::ProxyError;
 pub struct EgressPolicy {
     allow: Vec<Rule>,
     deny: Vec<Rule>,
+    opened: Vec<IpNetwork>,
     local: LocalAddresses,
 }
 
@@ -67,8 +72,22 @@ impl EgressPolicy {
         Self {
             allow,
             deny,
+            opened: Vec::new(),
             local: LocalAddresses::default(),
         }
+    }
+
+    /// Opens those of `prefixes` that lie inside one closed range as a whole: whoever writes
+    /// `10.1.0.0/16` means private addresses. A wider prefix such as `0.0.0.0/0` opens nothing, and
+    /// neither opens this host's own addresses.
+    #[must_use]
+    pub fn open(mut self, prefixes: &[IpNetwork]) -> Self {
+        let closed = prefixes
+            .iter()
+            .copied()
+            .filter(|prefix| ranges::is_closed_whole(*prefix));
+        self.opened.extend(closed);
+        self
     }
 
     /// The same rules on a host that has the addresses `local`.
@@ -123,11 +142,14 @@ impl EgressPolicy {
         if self.allow.iter().any(|rule| matches(&rule)) {
             return Ok(());
         }
-        if self.local.is_own(address) {
+        if self.local.is_closed(address) {
             return Err(Refusal::OwnAddress);
         }
         if self.local.is_subnet_broadcast(address) {
             return Err(Refusal::SubnetBroadcast);
+        }
+        if self.opened.iter().any(|prefix| prefix.contains(address)) {
+            return Ok(());
         }
         match ranges::closed(address) {
             Some(range) => Err(Refusal::AddressDenied { range }),

@@ -5,17 +5,16 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
-use pasque::policy::{EgressPolicy, LocalAddresses, Rule};
+use pasque::policy::{EgressPolicy, HostPolicy, Rule};
 use pasque::prelude::*;
 use pasque::proxy_status::ProxyStatus;
 use pasque::resolve::{ResolveError, Resolver};
 use serde::Deserializer;
 use serde::de::{Error as _, Unexpected};
-use tokio::time::Instant;
 
 use crate::PROTOCOL;
 use crate::candidates::Candidates;
@@ -33,9 +32,6 @@ const IDLE_TIMEOUT_S: RangeInclusive<u64> = 120..=7 * 24 * 3600;
 
 /// Bytes of a kernel buffer: from one full-sized datagram to more than any system allows.
 const BUFFER_BYTES: RangeInclusive<u64> = 1 << 16..=1 << 30;
-
-/// How old the list of this host's addresses may be when it is used.
-const LOCAL_ADDRESSES_AGE: Duration = Duration::from_secs(5);
 
 /// UDP tunnels to the targets that the clients name (RFC 9298).
 ///
@@ -120,6 +116,7 @@ impl Endpoint for UdpEndpoint {
             policy: HostPolicy::new(
                 EgressPolicy::new(self.allow.clone(), self.deny.clone()),
                 cx.listeners.clone(),
+                Vec::new(),
             )?,
             proxy_name: cx.proxy_name.clone(),
         });
@@ -182,41 +179,6 @@ impl Started {
         HeaderValue::try_from(status.to_string())
             .map_err(|error| Error::internal("proxy-status").with_source(error))
     }
-}
-
-/// The policy with this host's own addresses as they are now: interfaces come and go.
-#[derive(Debug)]
-struct HostPolicy {
-    rules: EgressPolicy,
-    listeners: Vec<SocketAddr>,
-    detected: Mutex<(Instant, Arc<EgressPolicy>)>,
-}
-
-impl HostPolicy {
-    fn new(rules: EgressPolicy, listeners: Vec<SocketAddr>) -> Result<Self> {
-        let policy = detect(&rules, &listeners)?;
-        Ok(Self {
-            rules,
-            listeners,
-            detected: Mutex::new((Instant::now(), policy)),
-        })
-    }
-
-    /// An error when the addresses cannot be found out: then nothing may be reached.
-    fn current(&self) -> Result<Arc<EgressPolicy>> {
-        // A pair that is replaced as a whole is never half written.
-        let mut detected = self.detected.lock().unwrap_or_else(PoisonError::into_inner);
-        if detected.0.elapsed() >= LOCAL_ADDRESSES_AGE {
-            *detected = (Instant::now(), detect(&self.rules, &self.listeners)?);
-        }
-        Ok(detected.1.clone())
-    }
-}
-
-fn detect(rules: &EgressPolicy, listeners: &[SocketAddr]) -> Result<Arc<EgressPolicy>> {
-    let local = LocalAddresses::detect(listeners.to_vec())
-        .map_err(|error| Error::internal("cannot list the interfaces").with_source(error))?;
-    Ok(Arc::new(rules.clone().with_local(local)))
 }
 
 fn open_raw_sockets() -> Result<Arc<RawSockets>> {

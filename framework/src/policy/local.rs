@@ -13,6 +13,8 @@ pub struct LocalAddresses {
     pub listeners: Vec<SocketAddr>,
     /// Every address of every interface, with the length of its subnet's prefix.
     pub interfaces: Vec<IpNetwork>,
+    /// Addresses of interfaces that are there for the clients: the server's own in their tunnels.
+    pub for_clients: Vec<IpAddr>,
 }
 
 impl LocalAddresses {
@@ -31,11 +33,17 @@ impl LocalAddresses {
         Ok(Self {
             listeners,
             interfaces,
+            for_clients: Vec::new(),
         })
     }
 
+    /// Whether `address` is one of an interface, and none that is there for the clients.
+    pub(super) fn is_closed(&self, address: IpAddr) -> bool {
+        self.is_own(address) && !self.for_clients.contains(&address)
+    }
+
     /// Whether `address` is one of an interface.
-    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+    fn is_own(&self, address: IpAddr) -> bool {
         self.interfaces.iter().any(|own| own.ip() == address)
     }
 

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnetwork::IpNetwork;
+
 /// A prefix of addresses as integers, so that a packet's destination is judged without allocating.
 struct Range<Bits> {
     network: Bits,
@@ -91,6 +93,25 @@ pub(super) fn closed(address: IpAddr) -> Option<&'static str> {
             let bits = address.to_bits();
             let range = CLOSED_V6.iter().find(|r| bits & r.mask == r.network)?;
             Some(range.name)
+        }
+    }
+}
+
+/// Whether `network` lies inside one closed range as a whole.
+pub(super) fn is_closed_whole(network: IpNetwork) -> bool {
+    let len = u32::from(network.prefix());
+    match network {
+        IpNetwork::V4(network) => {
+            let bits = network.network().to_bits();
+            let encloses =
+                |r: &Range<u32>| bits & r.mask == r.network && len >= r.mask.count_ones();
+            CLOSED_V4.iter().any(encloses)
+        }
+        IpNetwork::V6(network) => {
+            let bits = network.network().to_bits();
+            let encloses =
+                |r: &Range<u128>| bits & r.mask == r.network && len >= r.mask.count_ones();
+            CLOSED_V6.iter().any(encloses)
         }
     }
 }

@@ -19,6 +19,7 @@ fn host(listeners: &[&str]) -> LocalAddresses {
     LocalAddresses {
         listeners: listeners.iter().map(|text| text.parse().unwrap()).collect(),
         interfaces: interfaces.map(|text| text.parse().unwrap()).to_vec(),
+        for_clients: Vec::new(),
     }
 }
 
@@ -471,4 +472,41 @@ proptest! {
         let open = verdict(&EgressPolicy::default(), address).is_ok();
         prop_assert!(!(special && open), "{} is open", address);
     }
+}
+
+#[test]
+fn ip_50_a_prefix_inside_a_closed_range_opens_it_and_a_wider_one_does_not() {
+    let opened = |prefix: &str| policy(&[], &[]).open(&[prefix.parse().unwrap()]);
+    let (ten, unique_local) = (opened("10.1.0.0/16"), opened("fd00:1::/32"));
+    assert_eq!(verdict(&ten, [10, 1, 2, 3]), Ok(()));
+    assert_eq!(verdict(&ten, [10, 2, 0, 0]), denied("private"));
+    assert_eq!(
+        verdict(&unique_local, Ipv6Addr::from([0xfd00, 1, 0, 0, 0, 0, 0, 9])),
+        Ok(())
+    );
+    for wide in ["0.0.0.0/0", "10.0.0.0/7", "::/0", "8.0.0.0/8"] {
+        assert_eq!(
+            verdict(&opened(wide), [10, 1, 2, 3]),
+            denied("private"),
+            "{wide}"
+        );
+    }
+}
+
+#[test]
+fn ip_50_of_this_hosts_addresses_only_the_one_in_the_tunnel_is_open() {
+    let mut local = host(&["8.0.0.5:443"]);
+    local.interfaces.push("10.1.0.1/16".parse().unwrap());
+    local.interfaces.push("10.1.9.9/16".parse().unwrap());
+    local.for_clients.push([10, 1, 0, 1].into());
+    let tunnel = policy(&[], &[])
+        .open(&["10.1.0.0/16".parse().unwrap()])
+        .with_local(local);
+    assert_eq!(verdict(&tunnel, [10, 1, 0, 1]), Ok(()));
+    assert_eq!(verdict(&tunnel, [10, 1, 9, 9]), Err(Refusal::OwnAddress));
+    assert_eq!(
+        verdict(&tunnel, [10, 1, 255, 255]),
+        Err(Refusal::SubnetBroadcast)
+    );
+    assert_eq!(verdict(&tunnel, [8, 0, 0, 5]), Err(Refusal::OwnListener));
 }
