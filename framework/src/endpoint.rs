@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use crate::diagnosis::Finding;
 use crate::error::Result;
 use crate::request::Request;
 use crate::response::Response;
@@ -30,6 +31,13 @@ pub trait Endpoint: fmt::Debug + Send + Sync + 'static {
 
     /// Releases what [`start`](Self::start) opened. Runs once, after the last flow has ended.
     async fn stop(&self) {}
+
+    /// Looks whether the host has what this endpoint needs, for `psq-server doctor`. It may be
+    /// called without [`start`](Self::start), and changes nothing.
+    async fn diagnose(&self, cx: &StartContext) -> Vec<Finding> {
+        let _ = cx;
+        Vec::new()
+    }
 }
 
 /// What an endpoint may know about the server that starts it.
@@ -65,6 +73,8 @@ pub struct EndpointType {
     pub example: &'static str,
     /// Variables that a mount given as a bare prefix gets, as path segments, in this order.
     pub variables: &'static [&'static str],
+    /// Whether a mount's template may leave variables out.
+    pub optional: bool,
     /// The template at which the type is also served when nothing else is mounted there.
     pub well_known: Option<&'static str>,
     /// Whether a mount given as a bare prefix serves everything below it.
@@ -90,6 +100,7 @@ impl EndpointType {
             summary,
             example,
             variables: &[],
+            optional: false,
             well_known: None,
             rest: false,
             public: false,
@@ -136,6 +147,7 @@ pub struct DuplicateTag(pub &'static str);
 /// The name of the type is its tag, as typetag has it. Optional, after the example, in any order:
 ///
 /// - `variables: &["target_host", "target_port"]`: what a mount given as a bare prefix adds.
+/// - `optional: true`: a template may leave variables out.
 /// - `well_known: Some("/.well-known/…")`: a template that the type also serves.
 /// - `rest: true`: a bare prefix serves everything below it.
 /// - `public: true`: may serve strangers; see [`EndpointType::public`].

@@ -18,6 +18,7 @@
 pub mod auth;
 pub mod config;
 pub mod connection;
+pub mod diagnosis;
 mod endpoint;
 mod error;
 mod flow;

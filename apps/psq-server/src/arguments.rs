@@ -51,6 +51,12 @@ pub(crate) enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Look whether this host has what a configuration needs, and say what is missing
+    Doctor {
+        /// The configuration to look at
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// List the types of endpoint that a configuration may name
     Endpoints,
 }
@@ -100,6 +106,10 @@ mod tests {
         assert!(matches!(
             parse("psq-server check -c f").unwrap().command,
             Some(Command::Check { .. })
+        ));
+        assert!(matches!(
+            parse("psq-server doctor -c f").unwrap().command,
+            Some(Command::Doctor { .. })
         ));
     }
 }

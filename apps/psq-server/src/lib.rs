@@ -15,8 +15,8 @@ mod arguments;
 mod logging;
 mod signals;
 
-use std::fmt;
-use std::io::{self, Write};
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -44,6 +44,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         None => serve(arguments.serve),
         Some(Command::Check { config }) => check(&config),
+        Some(Command::Doctor { config }) => doctor(&config),
         Some(Command::Endpoints) => list(),
     };
     match result {
@@ -144,6 +145,38 @@ fn check(path: &Path) -> Result<(), Failure> {
         let _ = writeln!(io::stderr(), "psq-server: warning: {warning}");
     }
     print(&format!("{}: ok, {endpoints} endpoints\n", path.display()))
+}
+
+/// Looks at the host and changes nothing. What is missing makes the exit code 1.
+fn doctor(path: &Path) -> Result<(), Failure> {
+    let config = ServerConfig::load(path)?;
+    let cx = config.start_context(vec![config.listen_address()]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::runtime)?;
+    let mut text = String::new();
+    let mut missing = 0;
+    for (index, endpoint) in config.endpoints.iter().enumerate() {
+        let findings = runtime.block_on(endpoint.endpoint.diagnose(&cx));
+        if findings.is_empty() {
+            continue;
+        }
+        let _ = writeln!(text, "endpoints[{index}], {}:", endpoint.kind.tag);
+        for finding in findings {
+            missing += usize::from(finding.is_missing());
+            let _ = writeln!(text, "{finding}");
+        }
+    }
+    if text.is_empty() {
+        text.push_str("nothing here needs anything special of the host\n");
+    }
+    print(&text)?;
+    match missing {
+        0 => Ok(()),
+        1 => Err(Failure::Runtime("1 thing is missing".into())),
+        _ => Err(Failure::Runtime(format!("{missing} things are missing"))),
+    }
 }
 
 fn list() -> Result<(), Failure> {

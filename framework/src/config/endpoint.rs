@@ -205,7 +205,9 @@ fn template(kind: &EndpointType, text: &str) -> Result<PathTemplate, String> {
         return PathTemplate::from_prefix(text, kind.variables).map_err(refuse);
     }
     let template = PathTemplate::parse(text).map_err(refuse)?;
-    template.require(kind.variables).map_err(refuse)?;
+    if !kind.optional {
+        template.require(kind.variables).map_err(refuse)?;
+    }
     // A type that names no variables may look up whatever its mount has.
     let is_known = |name: &str| kind.variables.is_empty() || kind.variables.contains(&name);
     if let Some(other) = template.variables().find(|name| !is_known(name)) {
