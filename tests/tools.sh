@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is missing, and says so. Usage: tools.sh PACKAGE... | [--python] [--browser]
+# Installs what is missing, and says so. Usage: tools.sh PACKAGE... | [--python] [--browser] [--deny]
 set -eu
 cd "$(dirname "$0")"
 
@@ -32,6 +32,12 @@ for wanted in "$@"; do
             }
             echo "installing with pip: $(grep -v '^#' requirements.txt | tr '\n' ' ')"
             "$environment/bin/pip" install -q --disable-pip-version-check -r requirements.txt
+        fi
+        ;;
+    --deny)
+        if ! command -v cargo-deny >/dev/null && [ ! -x ../target/tools/bin/cargo-deny ]; then
+            echo "installing with cargo: cargo-deny"
+            cargo install --quiet --locked --root ../target/tools cargo-deny
         fi
         ;;
     --browser) packages="$packages chromium" ;;
