@@ -21,7 +21,7 @@ long=$(git ls-files '*.rs' | xargs wc -l | awk '$2 != "total" && $1 > 700')
 main=$(wc -l <apps/psq-server/src/main.rs)
 [ "$main" -le 40 ] || fail "apps/psq-server/src/main.rs is no longer something to copy" "$main lines"
 
-for crate in pasque-udp pasque-files; do
+for crate in pasque-udp pasque-ip pasque-files; do
     c=$(cargo tree --locked -p "$crate" -e normal,build,dev --prefix none --format '{p}' | grep -E '^(quiche|cmake|cc|boring|ring) ' || true)
     [ -z "$c" ] || fail "$crate compiles C" "$c"
 done
