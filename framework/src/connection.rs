@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -131,6 +132,11 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Waits for the end of the connection.
     async fn closed(&self) -> CloseReason;
+
+    /// Where packets to the server go; `None` when no network carries them.
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 /// A connection to a server. Cloning gives another handle on the same connection; it closes when
@@ -176,6 +182,12 @@ impl Connection {
     /// Waits for the end of the connection.
     pub async fn closed(&self) -> CloseReason {
         self.transport.closed().await
+    }
+
+    /// The address of the server that answered: where the packets of this connection go. `None`
+    /// when no network carries them.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.transport.peer_addr()
     }
 }
 

@@ -1,0 +1,377 @@
+//! [`IpTunnel`]: the client's end of an IP tunnel, an interface of this host.
+//!
+//! ```text
+//! prepare: interface, still without address
+//!    │
+//! open: request ──► IpClientFlow, inside the connection's worker, moves packets
+//!    │                      │ addresses, routes, MTU, as the server says them
+//!    ▼                      ▼
+//! next_event ◄── the interface is made what they say, one state after the other
+//!    │
+//! close: what the host had before
+//! ```
+
+mod bypass;
+mod choice;
+mod error;
+mod event;
+mod host;
+mod interface;
+mod late_device;
+mod ledger;
+mod options;
+mod prefixes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::pending;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+use pasque::connection::{ClientError, OpenTunnel};
+use pasque::{Connection, Request};
+use rustix::io::Errno;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use self::bypass::Bypass;
+pub use self::choice::{Families, RouteChoice, TooManyRoutes};
+pub use self::error::IpTunnelError;
+pub use self::event::IpTunnelEvent;
+use self::host::Host;
+use self::late_device::LateDevice;
+use self::ledger::Ledger;
+pub use self::options::IpTunnelOptions;
+use self::prefixes::{any_address, is_assignable, link_address};
+use crate::device::PacketDevice;
+use crate::flow::{ClientWants, IpClientFlow, TunnelState};
+use crate::link::{Link, LinkState};
+use crate::routes::Routes;
+
+/// How long until what was in the way is looked for again: nobody tells when it goes.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// An interface of this host whose packets go through a tunnel.
+///
+/// The interface is gone when both this and the tunnel are, at the latest with the process. The one
+/// thing that outlives them is a route to the server: [`close`](Self::close) removes it, and after a
+/// crash, the next [`prepare`](Self::prepare) does.
+pub struct IpTunnel {
+    name: String,
+    options: IpTunnelOptions,
+    /// What the host cannot do is not asked for.
+    has_v6: bool,
+    host: Box<dyn Host>,
+    bypass: Bypass,
+    /// Moves into the flow.
+    device: Option<Arc<dyn PacketDevice>>,
+    running: Option<Running>,
+    /// What the interface is now.
+    applied: LinkState,
+    /// What keeps it from being all of that, and when to try again.
+    obstacle: Option<(String, Instant)>,
+    /// What was last told of the addresses.
+    addresses: Vec<IpNetwork>,
+    no_default: Families,
+    is_up: bool,
+    events: VecDeque<IpTunnelEvent>,
+}
+
+/// A tunnel that the server has accepted.
+struct Running {
+    /// Where the packets of the tunnel itself go.
+    server: Option<IpAddr>,
+    states: watch::Receiver<TunnelState>,
+    ended: Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send>>,
+    deadline: Instant,
+}
+
+impl IpTunnel {
+    /// Makes the interface, and puts away what killed clients have left. Nothing is sent.
+    ///
+    /// # Errors
+    /// What this host, or its administrator, does not let us do.
+    pub async fn prepare(options: IpTunnelOptions) -> Result<Self, IpTunnelError> {
+        let (queue, interface) =
+            interface::open(options.interface.as_deref(), options.device).await?;
+        let name = interface.name.clone();
+        let host_error = |source| IpTunnelError::Host {
+            interface: name.clone(),
+            source,
+        };
+        let mut link = Link::new(&interface).await.map_err(host_error)?;
+        link.set_up().await.map_err(host_error)?;
+        let bypass = Bypass::new(Ledger::open(), &name);
+        if let Err(error) = bypass.clean_up(&mut link).await {
+            warn!("routes of earlier clients may be left: {error}");
+        }
+        let device = Arc::new(LateDevice::new(queue, interface));
+        let has_v6 = interface::has_ipv6(&name);
+        Ok(Self::with_parts(
+            name,
+            options,
+            device,
+            Box::new(link),
+            bypass,
+            has_v6,
+        ))
+    }
+
+    fn with_parts(
+        name: String,
+        options: IpTunnelOptions,
+        device: Arc<dyn PacketDevice>,
+        host: Box<dyn Host>,
+        bypass: Bypass,
+        has_v6: bool,
+    ) -> Self {
+        Self {
+            name,
+            options,
+            has_v6,
+            host,
+            bypass,
+            device: Some(device),
+            running: None,
+            applied: LinkState::default(),
+            obstacle: None,
+            addresses: Vec::new(),
+            no_default: Families::default(),
+            is_up: false,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The name of the interface.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks the server for the tunnel: see [`tunnel_request`](crate::scope::tunnel_request). Once
+    /// only.
+    ///
+    /// # Errors
+    /// The server's refusal, or why there is no answer.
+    pub async fn open(
+        &mut self,
+        connection: &Connection,
+        request: Request,
+    ) -> Result<(), IpTunnelError> {
+        let families = Families {
+            v4: self.options.families.v4,
+            v6: self.options.families.v6 && self.has_v6,
+        };
+        let asked: Vec<_> = any_address(families).collect();
+        if asked.is_empty() {
+            return Err(IpTunnelError::NoIpv6);
+        }
+        let wants = ClientWants {
+            request: asked,
+            advertise: Routes::from_config(&self.options.advertise),
+            // Who forwards for others has to know that the tunnel carries IPv6 (RFC 9484 §7.2).
+            mtu_probe: !self.options.advertise.is_empty(),
+            ..ClientWants::default()
+        };
+        let Some(device) = self.device.take() else {
+            return Err(IpTunnelError::Ended);
+        };
+        let (updates, states) = watch::channel(TunnelState::default());
+        let flow = IpClientFlow::new(device, wants, updates);
+        let tunnel: OpenTunnel = connection.open(request, flow).await?;
+        self.running = Some(Running {
+            server: connection.peer_addr().map(|peer| peer.ip().to_canonical()),
+            states,
+            ended: Box::pin(tunnel.ended()),
+            deadline: Instant::now() + self.options.address_timeout,
+        });
+        Ok(())
+    }
+
+    /// Makes the interface what the server says whenever it says something new, and tells what that
+    /// was. The interface does not change while nobody waits here.
+    ///
+    /// # Errors
+    /// The tunnel is over, and why. Only [`close`](Self::close) makes sense then.
+    pub async fn next_event(&mut self) -> Result<IpTunnelEvent, IpTunnelError> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            let Some(running) = &mut self.running else {
+                return Err(IpTunnelError::Ended);
+            };
+            let alarm = match (self.is_up, &self.obstacle) {
+                (false, _) => Some(running.deadline),
+                (true, obstacle) => obstacle.as_ref().map(|(_, retry)| *retry),
+            };
+            tokio::select! {
+                biased;
+                Ok(()) = running.states.changed() => {}
+                ended = &mut running.ended => {
+                    // The stream tells a code, the flow a reason.
+                    let failure = running.states.borrow().failure.clone();
+                    return Err(match (failure, ended) {
+                        (Some(failure), _) => failure.into(),
+                        (None, Ok(())) => IpTunnelError::Ended,
+                        (None, Err(error)) => IpTunnelError::Lost(error),
+                    });
+                }
+                () = at(alarm) => if !self.is_up {
+                    return Err(IpTunnelError::NoAddress(self.options.address_timeout));
+                }
+            }
+            let state = running.states.borrow_and_update().clone();
+            let server = running.server;
+            if let Some(failure) = state.failure {
+                return Err(failure.into());
+            }
+            self.follow(state, server).await?;
+        }
+    }
+
+    /// Makes the host what it was before. The interface itself goes with the tunnel.
+    ///
+    /// # Errors
+    /// What could not be undone; the next [`prepare`](Self::prepare) tries again.
+    pub async fn close(mut self) -> Result<(), IpTunnelError> {
+        // The other way round, the last packets of the connection would go into the tunnel.
+        let unrouted = LinkState {
+            routes: Vec::new(),
+            ..self.applied.clone()
+        };
+        // They go with the interface in any case, if it is not gone already.
+        let _ = self.host.apply(&unrouted).await;
+        let released = self.bypass.release(&mut *self.host).await;
+        released.map_err(IpTunnelError::Bypass)
+    }
+
+    /// Makes the interface what `state` says.
+    async fn follow(
+        &mut self,
+        state: TunnelState,
+        server: Option<IpAddr>,
+    ) -> Result<(), IpTunnelError> {
+        let is_usable = |prefix: &IpNetwork| self.has_v6 || prefix.is_ipv4();
+        let addresses: Vec<_> = state.addresses.into_iter().filter(is_usable).collect();
+        if state.mtu == 0 || (addresses.is_empty() && !self.is_up) {
+            return Ok(());
+        }
+        let local: Vec<_> = addresses.iter().map(link_address).collect();
+        if let Some(wrong) = local
+            .iter()
+            .find(|own| !is_assignable(own.local.ip(), server))
+        {
+            return Err(IpTunnelError::WrongAddress(wrong.local.ip()));
+        }
+        let no_default = match &state.routes {
+            Some(offered) => self.options.routes.missing_default(offered),
+            // Nothing is said yet about what will be missing.
+            None => Families::default(),
+        };
+        let offered = state.routes.unwrap_or_default();
+        let families = Families::of(&addresses);
+        let mut routes = self.options.routes.select(&offered, families)?;
+        routes.retain(is_usable);
+        let wanted = LinkState {
+            mtu: state.mtu,
+            addresses: local,
+            routes,
+        };
+        self.apply(&wanted, server).await?;
+
+        self.tell(&wanted, addresses, no_default);
+        self.applied = wanted;
+        Ok(())
+    }
+
+    async fn apply(
+        &mut self,
+        wanted: &LinkState,
+        server: Option<IpAddr>,
+    ) -> Result<(), IpTunnelError> {
+        let host = &mut *self.host;
+        let swallowed = server.filter(|server| choice::covers(&wanted.routes, *server));
+        if let Some(server) = swallowed {
+            let held = self.bypass.hold(server, host).await;
+            held.map_err(IpTunnelError::Bypass)?;
+        }
+        let obstacle = match host.apply(wanted).await {
+            Ok(()) => None,
+            // Some other program's, or the user's: it is not ours to remove.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Some(error.to_string()),
+            Err(error) => return Err(self.host_error(error)),
+        };
+        let known = self.obstacle.take().map(|(text, _)| text);
+        if let Some(text) = obstacle {
+            if known.as_ref() != Some(&text) {
+                let event = IpTunnelEvent::Incomplete(text.clone());
+                self.events.push_back(event);
+            }
+            self.obstacle = Some((text, Instant::now() + RETRY));
+        }
+        if swallowed.is_none() {
+            let released = self.bypass.release(host).await;
+            released.map_err(IpTunnelError::Bypass)?;
+        }
+        Ok(())
+    }
+
+    fn host_error(&self, source: io::Error) -> IpTunnelError {
+        let interface = self.name.clone();
+        match Errno::from_io_error(&source) {
+            Some(Errno::NODEV) => IpTunnelError::Gone(interface),
+            _ => IpTunnelError::Host { interface, source },
+        }
+    }
+
+    /// Tells what changes with `wanted`.
+    fn tell(&mut self, wanted: &LinkState, addresses: Vec<IpNetwork>, no_default: Families) {
+        let mtu = wanted.mtu;
+        if !self.is_up {
+            self.is_up = true;
+            let addresses = addresses.clone();
+            self.events.push_back(IpTunnelEvent::Up { addresses, mtu });
+        } else {
+            if addresses != self.addresses {
+                let addresses = addresses.clone();
+                self.events.push_back(IpTunnelEvent::Addresses(addresses));
+            }
+            if mtu != self.applied.mtu {
+                self.events.push_back(IpTunnelEvent::Mtu(mtu));
+            }
+        }
+        if wanted.routes != self.applied.routes {
+            let routes = wanted.routes.clone();
+            self.events.push_back(IpTunnelEvent::Routes(routes));
+        }
+        self.addresses = addresses;
+        if no_default != self.no_default {
+            self.no_default = no_default;
+            self.events.push_back(IpTunnelEvent::NoDefault(no_default));
+        }
+    }
+}
+
+impl fmt::Debug for IpTunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IpTunnel")
+            .field("name", &self.name)
+            .field("applied", &self.applied)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits for a moment that may never come.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,99 @@
+//! [`Bypass`]: the way to the server that no route into the tunnel may swallow.
+//!
+//! The tunnel's own packets go to the server. Were they routed into the tunnel, nothing would leave
+//! the host any more (RFC 9484 §7.2). So the server gets a route of its own, which leads where its
+//! packets went before, and is more specific than any other.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::host::Host;
+use super::ledger::{Entry, Ledger, Locked};
+
+/// A route to the server outside the tunnel, while one is needed.
+#[derive(Debug)]
+pub(super) struct Bypass {
+    ledger: io::Result<Ledger>,
+    interface: String,
+    /// There while a route may be.
+    entry: Option<Entry>,
+}
+
+impl Bypass {
+    /// For the client that runs `interface`. The ledger is needed once there is a route.
+    pub(super) fn new(ledger: io::Result<Ledger>, interface: &str) -> Self {
+        Self {
+            ledger,
+            interface: interface.to_owned(),
+            entry: None,
+        }
+    }
+
+    /// Removes the routes of clients that were killed.
+    pub(super) async fn clean_up(&self, host: &mut dyn Host) -> io::Result<()> {
+        let Ok(ledger) = &self.ledger else {
+            // Then there was nowhere to leave them either.
+            return Ok(());
+        };
+        let locked = ledger.lock().await?;
+        let mut result = Ok(());
+        for entry in locked.abandoned()? {
+            result = result.and(remove(&locked, entry, host).await);
+        }
+        result
+    }
+
+    /// Makes sure that packets to `server` stay outside. To be called before the first route into
+    /// the tunnel that covers it, since it keeps what is the way now.
+    pub(super) async fn hold(&mut self, server: IpAddr, host: &mut dyn Host) -> io::Result<()> {
+        if self.entry.is_some() {
+            return Ok(());
+        }
+        let route = host.route_to(server).await?;
+        if route.is_local {
+            // The kernel looks its own addresses up before all routes.
+            return Ok(());
+        }
+        let ledger = self.ledger.as_ref().map_err(copy)?;
+        let locked = ledger.lock().await?;
+        let mut entry = locked.begin(&self.interface)?;
+        entry.note(&route)?;
+        // Kept first, so that the route goes even if nobody waits for the end of this function.
+        self.entry = Some(entry);
+        match host.add_route(&route).await {
+            // There is one already: another client's, which stays for as long as this one needs it,
+            // or the user's, who knows better.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Removes the route. To be called when nothing routed into the tunnel covers the server.
+    pub(super) async fn release(&mut self, host: &mut dyn Host) -> io::Result<()> {
+        let Some(entry) = self.entry.take() else {
+            return Ok(());
+        };
+        let ledger = self.ledger.as_ref().map_err(copy)?;
+        remove(&ledger.lock().await?, entry, host).await
+    }
+}
+
+/// Removes the routes of `entry` that no other client needs, and then the entry. It stays for the
+/// next client when one of them cannot be removed.
+async fn remove(locked: &Locked<'_>, entry: Entry, host: &mut dyn Host) -> io::Result<()> {
+    let needed = locked.needed_by_others(Some(&entry))?;
+    for route in entry.routes() {
+        if !needed.contains(route) {
+            host.remove_route(route).await?;
+        }
+    }
+    locked.finish(entry)
+}
+
+/// An error is no `Clone`, and this one is told each time it matters.
+fn copy(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::client::host::fake::{FakeHost, uplink};
+use crate::link::HostRoute;
+
+const SERVER: &str = "192.0.2.1";
+
+fn server() -> IpAddr {
+    SERVER.parse().unwrap()
+}
+
+/// A client that runs `interface`.
+fn client(folder: &Path, interface: &str) -> Bypass {
+    Bypass::new(Ledger::at(folder.join("psq-client"), 7), interface)
+}
+
+#[tokio::test]
+async fn ip_68_the_server_keeps_its_way_until_it_is_no_longer_needed() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    let mut bypass = client(folder.path(), "psq0");
+    bypass.hold(server(), &mut host).await.unwrap();
+    bypass.hold(server(), &mut host).await.unwrap();
+    assert_eq!(host.log(), ["find 192.0.2.1", "add 192.0.2.1"]);
+    assert!(host.has(&uplink(SERVER)));
+    bypass.release(&mut host).await.unwrap();
+    bypass.release(&mut host).await.unwrap();
+    assert_eq!(host.log(), ["remove 192.0.2.1"]);
+    assert!(!host.has(&uplink(SERVER)));
+}
+
+#[tokio::test]
+async fn ip_72_a_killed_clients_route_goes_with_the_next_start() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    let mut killed = client(folder.path(), "psq0");
+    killed.hold(server(), &mut host).await.unwrap();
+    drop(killed);
+    assert!(host.has(&uplink(SERVER)));
+
+    let next = client(folder.path(), "psq0");
+    next.clean_up(&mut host).await.unwrap();
+    assert!(!host.has(&uplink(SERVER)));
+    host.log();
+    next.clean_up(&mut host).await.unwrap();
+    assert_eq!(host.log(), [""; 0]);
+}
+
+#[tokio::test]
+async fn ip_72_a_living_clients_route_stays() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    let mut first = client(folder.path(), "psq0");
+    let mut second = client(folder.path(), "psq1");
+    first.hold(server(), &mut host).await.unwrap();
+    second.clean_up(&mut host).await.unwrap();
+    assert!(host.has(&uplink(SERVER)));
+
+    // Both are connected to one server: the last one takes the route away.
+    second.hold(server(), &mut host).await.unwrap();
+    first.release(&mut host).await.unwrap();
+    assert!(host.has(&uplink(SERVER)));
+    second.release(&mut host).await.unwrap();
+    assert!(!host.has(&uplink(SERVER)));
+}
+
+#[tokio::test]
+async fn ip_72_a_killed_clients_route_stays_for_one_that_shares_it() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    let mut killed = client(folder.path(), "psq0");
+    let mut living = client(folder.path(), "psq1");
+    killed.hold(server(), &mut host).await.unwrap();
+    living.hold(server(), &mut host).await.unwrap();
+    drop(killed);
+    client(folder.path(), "psq2")
+        .clean_up(&mut host)
+        .await
+        .unwrap();
+    assert!(host.has(&uplink(SERVER)));
+    living.release(&mut host).await.unwrap();
+    assert!(!host.has(&uplink(SERVER)));
+}
+
+#[tokio::test]
+async fn ip_72_a_route_of_the_users_own_does_the_same_service_and_stays() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    let own = HostRoute {
+        protocol: 4,
+        ..uplink(SERVER)
+    };
+    host.give(own.clone());
+    let mut bypass = client(folder.path(), "psq0");
+    bypass.hold(server(), &mut host).await.unwrap();
+    bypass.release(&mut host).await.unwrap();
+    assert!(host.has(&own));
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_is_left_to_the_next_start() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    let mut bypass = client(folder.path(), "psq0");
+    bypass.hold(server(), &mut host).await.unwrap();
+    host.refuse("remove", io::ErrorKind::PermissionDenied);
+    bypass.release(&mut host).await.unwrap_err();
+    host.refuse_nothing();
+    client(folder.path(), "psq1")
+        .clean_up(&mut host)
+        .await
+        .unwrap();
+    assert!(!host.has(&uplink(SERVER)));
+}
+
+#[tokio::test]
+async fn a_server_on_this_host_needs_no_route_and_no_ledger() {
+    let mut host = FakeHost::default();
+    let mut bypass = client(Path::new("/nonexistent"), "psq0");
+    bypass.clean_up(&mut host).await.unwrap();
+    let here = "127.0.0.1".parse().unwrap();
+    bypass.hold(here, &mut host).await.unwrap();
+    assert_eq!(host.log(), ["find 127.0.0.1"]);
+
+    let error = bypass.hold(server(), &mut host).await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("/nonexistent/psq-client: "),
+        "{error}"
+    );
+    assert_eq!(host.log(), ["find 192.0.2.1"]);
+}

@@ -1,0 +1,106 @@
+//! A host in memory that notes what is asked of it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::link::ROUTE_PROTOCOL;
+
+/// Clones are the same host.
+#[derive(Clone, Debug, Default)]
+pub(in crate::client) struct FakeHost(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    log: Vec<String>,
+    interface: LinkState,
+    host_routes: HashSet<HostRoute>,
+    refusal: Option<(&'static str, io::ErrorKind)>,
+}
+
+/// Where the host sends packets to `address` before any tunnel.
+pub(in crate::client) fn uplink(address: &str) -> HostRoute {
+    HostRoute {
+        destination: address.parse().unwrap(),
+        gateway: Some("192.168.1.1".parse().unwrap()),
+        interface: 2,
+        source: None,
+        protocol: ROUTE_PROTOCOL,
+        is_local: address == "127.0.0.1",
+    }
+}
+
+impl FakeHost {
+    /// What was done, in order, since the last call.
+    pub(in crate::client) fn log(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().log)
+    }
+
+    pub(in crate::client) fn interface(&self) -> LinkState {
+        self.0.lock().unwrap().interface.clone()
+    }
+
+    pub(in crate::client) fn has(&self, route: &HostRoute) -> bool {
+        self.0.lock().unwrap().host_routes.contains(route)
+    }
+
+    /// Adds a route as another program does.
+    pub(in crate::client) fn give(&self, route: HostRoute) {
+        self.0.lock().unwrap().host_routes.insert(route);
+    }
+
+    /// Lets `call` fail from now on.
+    pub(in crate::client) fn refuse(&self, call: &'static str, kind: io::ErrorKind) {
+        self.0.lock().unwrap().refusal = Some((call, kind));
+    }
+
+    pub(in crate::client) fn refuse_nothing(&self) {
+        self.0.lock().unwrap().refusal = None;
+    }
+
+    fn note(&self, call: &str, what: String) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        state.log.push(format!("{call} {what}"));
+        match state.refusal {
+            Some((refused, kind)) if refused == call => Err(io::Error::new(kind, "in the way")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Host for FakeHost {
+    async fn apply(&mut self, wanted: &LinkState) -> io::Result<()> {
+        let routes: Vec<_> = wanted.routes.iter().map(ToString::to_string).collect();
+        self.note("apply", routes.join(" "))?;
+        self.0.lock().unwrap().interface = wanted.clone();
+        Ok(())
+    }
+
+    async fn route_to(&mut self, address: IpAddr) -> io::Result<HostRoute> {
+        self.note("find", address.to_string())?;
+        Ok(uplink(&address.to_string()))
+    }
+
+    async fn add_route(&mut self, route: &HostRoute) -> io::Result<()> {
+        self.note("add", route.destination.to_string())?;
+        let routes = &mut self.0.lock().unwrap().host_routes;
+        // The kernel has one route for each prefix, whoever added it.
+        match routes
+            .iter()
+            .any(|known| known.destination == route.destination)
+        {
+            true => Err(io::ErrorKind::AlreadyExists.into()),
+            false => {
+                routes.insert(route.clone());
+                Ok(())
+            }
+        }
+    }
+
+    async fn remove_route(&mut self, route: &HostRoute) -> io::Result<()> {
+        self.note("remove", route.destination.to_string())?;
+        self.0.lock().unwrap().host_routes.remove(route);
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! The tunnel and a server of ours, with hosts in memory at both ends.
+
+use ipnetwork::IpNetwork;
+use pasque::template::{PathTemplate, UriTemplate};
+use pasque::testing::TestServer;
+use pasque::{Mount, Packet, StartContext, endpoint_types};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::*;
+use crate::IpEndpoint;
+use crate::device::MemoryPeer;
+use crate::packet::UDP;
+use crate::packet::testing::{readdressed, v4};
+use crate::scope::{IpProto, Target, tunnel_request};
+
+const TARGET: &str = "198.51.100.2";
+
+/// A server whose endpoint has these keys beside `ifprefix`, and the hosts behind its tunnels.
+async fn server(keys: &str) -> (TestServer, UnboundedReceiver<MemoryPeer>) {
+    let (made, hosts) = unbounded_channel();
+    let json = format!(r#"{{ "ifprefix": "tun-s", "mtu_probe": false, {keys} }}"#);
+    let endpoint: IpEndpoint = serde_json::from_str(&json).unwrap();
+    let endpoint = endpoint.with_devices(move |_: &[IpNetwork]| {
+        let (device, host) = MemoryDevice::pair(1500);
+        made.send(host).unwrap();
+        Ok(Arc::new(device))
+    });
+    let types = endpoint_types().unwrap();
+    let kind = types.iter().find(|kind| kind.tag == "IpEndpoint").unwrap();
+    let template = PathTemplate::from_prefix("ip", kind.variables).unwrap();
+    let mount = Mount::new(kind, vec![template], Box::new(endpoint));
+    (
+        TestServer::with_mounts(vec![mount], StartContext::new(".")).await,
+        hosts,
+    )
+}
+
+/// A tunnel on a host in memory, not yet open.
+struct Client {
+    tunnel: IpTunnel,
+    host: FakeHost,
+    /// What the IP stack of that host sends and gets.
+    stack: MemoryPeer,
+    _folder: TempDir,
+}
+
+impl Client {
+    fn new(options: IpTunnelOptions) -> Self {
+        let folder = TempDir::new().unwrap();
+        let host = FakeHost::default();
+        let (device, stack) = MemoryDevice::pair(1500);
+        let tunnel = parts(options, &host, folder.path(), Arc::new(device));
+        Self {
+            tunnel,
+            host,
+            stack,
+            _folder: folder,
+        }
+    }
+
+    async fn open(&mut self, server: &TestServer) -> Result<(), IpTunnelError> {
+        self.open_to(server, &Target::Any).await
+    }
+
+    async fn open_to(&mut self, server: &TestServer, target: &Target) -> Result<(), IpTunnelError> {
+        let template = UriTemplate::parse("https://localhost/ip/{target}/{ipproto}/", &[]).unwrap();
+        let request = tunnel_request(&template, target, IpProto::ANY).unwrap();
+        self.tunnel.open(&server.connection(), request).await
+    }
+
+    /// What becomes of the tunnel next.
+    async fn next(&mut self) -> Result<String, IpTunnelError> {
+        let event = tokio::time::timeout(Duration::from_secs(5), self.tunnel.next_event()).await;
+        event
+            .expect("an event in time")
+            .map(|event| event.to_string())
+    }
+}
+
+const V4: &str = r#""addresspools": ["10.76.0.1/24"], "routes": ["198.51.100.0/24"]"#;
+
+fn udp(source: &str, destination: &str) -> Vec<u8> {
+    let body = [0x12, 0x34, 0, 53, 0, 8, 0, 0];
+    readdressed(v4(UDP, 0x4000, &[], &body), source, destination)
+}
+
+#[tokio::test]
+async fn packets_go_both_ways_between_the_two_hosts() {
+    let (server, mut hosts) = server(V4).await;
+    let mut client = Client::new(IpTunnelOptions::default());
+    client.open(&server).await.unwrap();
+    let up = client.next().await.unwrap();
+    assert!(up.starts_with("up: 10.76.0.2/32 mtu "), "{up}");
+    assert_eq!(client.next().await.unwrap(), "routes 198.51.100.0/24");
+    let interface = client.host.interface();
+    assert_eq!(
+        interface.addresses,
+        [LinkAddress::new("10.76.0.2/32".parse().unwrap())]
+    );
+    assert_eq!(interface.routes, prefixes(&["198.51.100.0/24"]));
+
+    let mut behind = hosts.recv().await.unwrap();
+    let there = udp("10.76.0.2", TARGET);
+    client.stack.send(Packet::copy_from(&there)).unwrap();
+    assert_eq!(&behind.recv().await.unwrap()[..], there);
+    let back = udp(TARGET, "10.76.0.2");
+    behind.send(Packet::copy_from(&back)).unwrap();
+    assert_eq!(&client.stack.recv().await.unwrap()[..], back);
+}
+
+#[tokio::test]
+async fn ip_12_a_server_without_a_free_address_is_told_as_it_is() {
+    let (server, _hosts) = server(r#""addresspools": ["10.76.0.1/30"]"#).await;
+    let mut first = Client::new(IpTunnelOptions::default());
+    first.open(&server).await.unwrap();
+    first.next().await.unwrap();
+    let mut second = Client::new(IpTunnelOptions::default());
+    let error = second.open(&server).await.unwrap_err();
+    assert!(
+        matches!(&error, IpTunnelError::NotOpened(ClientError::Refused { status, .. }) if status.as_u16() == 503),
+        "{error}"
+    );
+    assert_eq!(second.host.log(), [""; 0]);
+}
+
+#[tokio::test]
+async fn ip_11_a_server_without_anything_in_the_scope_is_told_as_it_is() {
+    let (server, _hosts) = server(V4).await;
+    let mut client = Client::new(IpTunnelOptions::default());
+    let target = Target::Prefix("2001:db8::/32".parse().unwrap());
+    let error = client.open_to(&server, &target).await.unwrap_err();
+    let text = "the server answered 403 Forbidden (pasque: http_request_denied)";
+    assert_eq!(error.to_string(), text);
+}
+
+#[tokio::test]
+async fn an_interface_that_is_removed_ends_the_tunnel() {
+    let (server, _hosts) = server(V4).await;
+    let mut client = Client::new(IpTunnelOptions::default());
+    client.open(&server).await.unwrap();
+    client.next().await.unwrap();
+    client.next().await.unwrap();
+    let (_, other) = MemoryDevice::pair(1500);
+    drop(std::mem::replace(&mut client.stack, other));
+    let error = client.next().await.unwrap_err();
+    assert!(
+        matches!(error, IpTunnelError::Failed(TunnelFailure::Device(_))),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_gives_the_interface_up_ends_the_tunnel() {
+    let (server, mut hosts) = server(V4).await;
+    let mut client = Client::new(IpTunnelOptions::default());
+    client.open(&server).await.unwrap();
+    client.next().await.unwrap();
+    client.next().await.unwrap();
+    drop(hosts.recv().await.unwrap());
+    let error = client.next().await.unwrap_err();
+    assert!(matches!(error, IpTunnelError::Lost(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_tunnel_opens_once_and_only_for_what_the_host_can_do() {
+    let (server, _hosts) = server(V4).await;
+    let mut client = Client::new(IpTunnelOptions {
+        families: Families {
+            v4: false,
+            v6: true,
+        },
+        ..IpTunnelOptions::default()
+    });
+    client.tunnel.has_v6 = false;
+    let error = client.open(&server).await.unwrap_err();
+    assert!(matches!(error, IpTunnelError::NoIpv6), "{error}");
+    let error = client.next().await.unwrap_err();
+    assert!(matches!(error, IpTunnelError::Ended), "{error}");
+}

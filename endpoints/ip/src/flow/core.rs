@@ -1,0 +1,181 @@
+//! [`Core`]: what both ends of a tunnel have in common.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use pasque::{BATCH_LEN, Batch, Capsule, Error, FlowCx, Packet, Result, StreamError};
+use tokio::time::{Instant, Sleep};
+
+use super::{Role, context};
+use crate::device::PacketDevice;
+use crate::filter::{Counters, DropReason};
+use crate::icmp::ErrorLimiter;
+use crate::mtu::PathGuard;
+use crate::session::OutCapsule;
+
+/// What both ends have in common.
+///
+/// Nothing is queued but the rest of one read, when a turn has less room than the read brought, and what
+/// the interface refused for the moment, until the next turn.
+pub(super) struct Core<R: Role> {
+    // Fields are dropped in this order: the interface is to be gone before its addresses are free.
+    pub(super) device: Arc<dyn PacketDevice>,
+    pub(super) role: R,
+    pub(super) guard: PathGuard,
+    /// Tells our echo requests from those of the hosts behind us.
+    pub(super) echo_id: u16,
+    pub(super) errors: ErrorLimiter,
+    /// Not told to the role yet.
+    pub(super) counters: Counters,
+    pub(super) total: Counters,
+    /// For the interface: refused by it a moment ago.
+    pub(super) unwritten: Batch,
+    /// For the interface: ICMP errors about what came from it.
+    pub(super) replies: Batch,
+    /// From the interface: one read. Kept for its memory.
+    pub(super) read: Batch,
+    /// For the peer: what the turn had no room for, judged and without context ID.
+    pub(super) waiting: VecDeque<Packet>,
+    /// Set once there is a runtime around.
+    pub(super) timer: Option<Pin<Box<Sleep>>>,
+    /// The limit that the guard saw last.
+    pub(super) max_len: usize,
+    /// Something else that the guard looks at has changed.
+    pub(super) is_guard_due: bool,
+    pub(super) has_greeted: bool,
+    /// The time of this call, once somebody has wanted to know it.
+    pub(super) now: Option<std::time::Instant>,
+    /// What the device itself has dropped so far.
+    pub(super) refused_by_kernel: u64,
+}
+
+impl<R: Role> Core<R> {
+    pub(super) fn new(
+        role: R,
+        device: Arc<dyn PacketDevice>,
+        guard: PathGuard,
+        echo_id: u16,
+    ) -> Self {
+        let refused_by_kernel = device.refused();
+        Self {
+            device,
+            role,
+            guard,
+            echo_id,
+            errors: ErrorLimiter::default(),
+            counters: Counters::default(),
+            total: Counters::default(),
+            unwritten: Batch::new(),
+            replies: Batch::new(),
+            read: Batch::new(),
+            waiting: VecDeque::new(),
+            timer: None,
+            max_len: 0,
+            is_guard_due: true,
+            has_greeted: false,
+            now: None,
+            refused_by_kernel,
+        }
+    }
+
+    pub(super) fn on_datagrams(&mut self, inbound: &mut Batch, cx: &mut FlowCx<'_>) -> Result<()> {
+        context::strip(inbound, &mut self.counters.outward);
+        if inbound.is_empty() {
+            return Ok(());
+        }
+        self.now = None;
+        let now = self.now();
+        inbound.retain(|packet| self.admit_outward(packet, now, cx));
+        self.deliver(inbound, cx)
+    }
+
+    pub(super) fn on_capsule(&mut self, capsule: Capsule<'_>, cx: &mut FlowCx<'_>) -> Result<()> {
+        let mut answers = Vec::new();
+        let has_changed = self.role.on_capsule(capsule, &mut answers)?;
+        send_capsules(&answers, cx);
+        if has_changed {
+            self.role.report(self.guard.link_mtu(self.role.has_ipv6()));
+            self.is_guard_due = true;
+            cx.task().waker().wake_by_ref();
+        }
+        Ok(())
+    }
+
+    pub(super) fn poll_outbound(&mut self, cx: &mut FlowCx<'_>) -> Poll<Result<()>> {
+        match self.take_turn(cx) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn take_turn(&mut self, cx: &mut FlowCx<'_>) -> Result<()> {
+        self.now = None;
+        if !self.has_greeted {
+            self.has_greeted = true;
+            send_capsules(&self.role.greeting(), cx);
+        }
+        self.watch_path(cx)?;
+        self.retry()?;
+        self.send_waiting(cx);
+        let mut budget = BATCH_LEN;
+        while cx.room() > 0 {
+            if budget == 0 {
+                // Others come first; what is left is read in the next turn.
+                cx.task().waker().wake_by_ref();
+                break;
+            }
+            match self.device.poll_recv(&mut cx.task(), &mut self.read) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Err(self.lose_device(error)),
+                Poll::Ready(Ok(())) => {
+                    budget = budget.saturating_sub(self.read.len().max(1));
+                    self.take_read(cx);
+                }
+            }
+        }
+        self.send_replies()
+    }
+
+    /// The time, looked up once per call.
+    pub(super) fn now(&mut self) -> std::time::Instant {
+        *self.now.get_or_insert_with(|| Instant::now().into_std())
+    }
+
+    pub(super) fn count(&mut self) {
+        self.role.count(&self.counters);
+        self.total.add(&self.counters);
+        self.counters = Counters::default();
+    }
+
+    /// The tunnel's end when its interface is gone.
+    #[cold]
+    pub(super) fn lose_device(&mut self, error: io::Error) -> Error {
+        self.role.on_device_failure(&error);
+        Error::internal("the tunnel's interface is gone")
+            .with_source(error)
+            .with_stream_error(StreamError::Connect)
+    }
+}
+
+impl<R: Role> Drop for Core<R> {
+    fn drop(&mut self) {
+        // What was still held has not got through.
+        for _ in self.unwritten.drain() {
+            self.counters.outward.drop_one(DropReason::Device);
+        }
+        for _ in self.waiting.drain(..) {
+            self.counters.inward.drop_one(DropReason::QueueFull);
+        }
+        self.count();
+        self.role.on_end(&self.total);
+    }
+}
+
+fn send_capsules(capsules: &[OutCapsule], cx: &mut FlowCx<'_>) {
+    for capsule in capsules {
+        cx.send_capsule(capsule.kind, &capsule.value);
+    }
+}

@@ -1,0 +1,208 @@
+//! The route by which the host reaches one address, kept when others are laid over it.
+
+use std::io;
+use std::net::IpAddr;
+
+use futures_util::TryStreamExt;
+use ipnetwork::IpNetwork;
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteScope, RouteType, RouteVia,
+};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::connection::{connect, to_io};
+use super::{ROUTE_PROTOCOL, is_absent, message};
+
+/// `RTNH_F_ONLINK`: the router is not looked for among the networks of the interface.
+const ONLINK: u32 = 4;
+
+/// How the host reaches one address. It can be written down, so that a route that outlived its
+/// program is removed by the next one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HostRoute {
+    /// The address.
+    pub destination: IpAddr,
+    /// The next router, unless the address is on the link itself.
+    pub gateway: Option<IpAddr>,
+    /// The index of the interface.
+    pub interface: u32,
+    /// The address that packets leave with, where the host chose one.
+    pub source: Option<IpAddr>,
+    /// The routing protocol number that the route gets: [`ROUTE_PROTOCOL`].
+    pub protocol: u8,
+    /// Whether the address is the host's own. No other route ever leads there.
+    pub is_local: bool,
+}
+
+/// How the host reaches `address` now.
+///
+/// # Errors
+/// It does not (`NetworkUnreachable`, `HostUnreachable`), or there is no netlink socket to be had.
+pub async fn route_to(address: IpAddr) -> io::Result<HostRoute> {
+    let length = if address.is_ipv6() { 128 } else { 32 };
+    let request = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(address, length)
+        .map_err(io::Error::other)?
+        .build();
+    // The connection ends with its handle, whether or not it was answered.
+    let handle = connect()?;
+    let replies = handle.route().get(request).execute();
+    let routes: Vec<RouteMessage> = to_io(replies.try_collect().await)?;
+    routes
+        .first()
+        .and_then(|route| parse(address, route))
+        .ok_or_else(|| Errno::NETUNREACH.into())
+}
+
+/// Gives `route` an entry of its own in the main table, before which every shorter prefix steps
+/// back. Does nothing for an address of the host.
+///
+/// # Errors
+/// `AlreadyExists` if the address has such an entry; it is not ours, and does the same service.
+pub async fn add_host_route(route: &HostRoute) -> io::Result<()> {
+    if route.is_local {
+        return Ok(());
+    }
+    let handle = connect()?;
+    let mut message = entry(route);
+    let added = to_io(handle.route().add(message.clone()).execute().await);
+    match added {
+        // The router is on the link though no network of the interface covers it: the kernel said so
+        // itself, by the route that it was asked for.
+        Err(error) if route.gateway.is_some() && is_unreachable(&error) => {
+            message.header.flags |= RouteFlags::from_bits_retain(ONLINK);
+            to_io(handle.route().add(message).execute().await)
+        }
+        added => added,
+    }
+}
+
+/// Removes what [`add_host_route`] added, and nothing else. It is no error if it is not there.
+///
+/// # Errors
+/// What the kernel says.
+pub async fn remove_host_route(route: &HostRoute) -> io::Result<()> {
+    if route.is_local {
+        return Ok(());
+    }
+    let request = connect()?.route().del(entry(route));
+    match to_io(request.execute().await) {
+        // With the interface its routes are gone.
+        Err(error) if is_absent(&error) || super::is_gone(&error) => Ok(()),
+        result => result,
+    }
+}
+
+fn is_unreachable(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::INVAL)
+    )
+}
+
+fn parse(destination: IpAddr, route: &RouteMessage) -> Option<HostRoute> {
+    let is_local = match route.header.kind {
+        RouteType::Unicast => false,
+        RouteType::Local => true,
+        _ => return None,
+    };
+    let address = |address: &RouteAddress| match address {
+        RouteAddress::Inet(address) => Some(IpAddr::from(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::from(*address)),
+        _ => None,
+    };
+    let mut found = HostRoute {
+        destination,
+        gateway: None,
+        interface: 0,
+        source: None,
+        protocol: ROUTE_PROTOCOL,
+        is_local,
+    };
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Gateway(gateway) => found.gateway = address(gateway),
+            // The next router may be known by an address of the other family.
+            RouteAttribute::Via(RouteVia::Inet6(gateway)) => {
+                found.gateway = Some((*gateway).into())
+            }
+            RouteAttribute::PrefSource(source) => found.source = address(source),
+            RouteAttribute::Oif(index) => found.interface = *index,
+            _ => {}
+        }
+    }
+    (found.interface != 0).then_some(found)
+}
+
+fn entry(route: &HostRoute) -> RouteMessage {
+    let destination = IpNetwork::from(route.destination);
+    let mut message = message::route(route.interface, destination);
+    message.header.protocol = route.protocol.into();
+    if let Some(gateway) = route.gateway {
+        message.header.scope = RouteScope::Universe;
+        message.attributes.push(match gateway {
+            IpAddr::V6(gateway) if route.destination.is_ipv4() => {
+                RouteAttribute::Via(RouteVia::Inet6(gateway))
+            }
+            gateway => RouteAttribute::Gateway(gateway.into()),
+        });
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_loopback_address_is_the_hosts_own_and_gets_no_route() {
+        let route = route_to("127.0.0.1".parse().unwrap()).await.unwrap();
+        assert!(route.is_local);
+        // Neither asks the kernel for anything, which takes a privilege.
+        add_host_route(&route).await.unwrap();
+        remove_host_route(&route).await.unwrap();
+    }
+
+    #[test]
+    fn a_route_is_added_as_it_was_found() {
+        for (destination, gateway) in [
+            ("192.0.2.1", None),
+            ("192.0.2.1", Some("10.0.0.1")),
+            ("192.0.2.1", Some("fe80::1")),
+            ("2001:db8::1", None),
+            ("2001:db8::1", Some("fe80::1")),
+        ] {
+            let route = HostRoute {
+                destination: destination.parse().unwrap(),
+                gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+                interface: 7,
+                source: None,
+                protocol: ROUTE_PROTOCOL,
+                is_local: false,
+            };
+            let entry = entry(&route);
+            assert_eq!(parse(route.destination, &entry), Some(route.clone()));
+            let length = if route.destination.is_ipv4() { 32 } else { 128 };
+            assert_eq!(entry.header.destination_prefix_length, length);
+            // Only what is directly reached may be said to be on the link (`ip-route(8)`).
+            let is_on_link = entry.header.scope == RouteScope::Link;
+            assert_eq!(is_on_link, route.gateway.is_none());
+            let json = serde_json::to_string(&route).unwrap();
+            assert_eq!(serde_json::from_str::<HostRoute>(&json).unwrap(), route);
+        }
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_no_route() {
+        let mut message = message::route(7, "192.0.2.1/32".parse().unwrap());
+        let destination = "192.0.2.1".parse().unwrap();
+        assert!(parse(destination, &message).is_some());
+        message.header.kind = RouteType::BlackHole;
+        assert_eq!(parse(destination, &message), None);
+        message.header.kind = RouteType::Unicast;
+        message.attributes.clear();
+        assert_eq!(parse(destination, &message), None);
+    }
+}

@@ -1,0 +1,4 @@
+mod addresses;
+mod corpus;
+mod random;
+mod vectors;
