@@ -1,4 +1,4 @@
-"""A CONNECT-UDP client on aioquic, written from RFC 9298, RFC 9297 and RFC 9220 alone.
+"""A client of tunnels on aioquic, written from RFC 9298, RFC 9484, RFC 9297 and RFC 9220 alone.
 
 It knows nothing of the server it is used against: what one of them misreads, the other shows.
 """
@@ -28,8 +28,9 @@ PATIENCE = 20
 DATAGRAM = 0x00
 RESERVED = 0x17
 
-# The only context ID that RFC 9298 section 5 defines: bare UDP payloads.
-UDP_PAYLOAD = 0
+# The only context ID that RFC 9298 section 5 and RFC 9484 section 5 define: a bare UDP payload, or a
+# whole IP packet.
+PAYLOAD = 0
 
 
 def capsule(kind, value):
@@ -132,9 +133,13 @@ class Client(QuicConnectionProtocol):
         return self.http.received_settings
 
     async def open(self, host, port, authority, protocol="connect-udp"):
-        """Asks for a tunnel to `host` and `port` and waits for the answer."""
-        stream_id = self._quic.get_next_available_stream_id()
+        """Asks for a UDP tunnel to `host` and `port` and waits for the answer."""
         path = f"/.well-known/masque/udp/{quote(host, safe='')}/{port}/"
+        return await self.tunnel(path, authority, protocol)
+
+    async def tunnel(self, path, authority, protocol):
+        """Asks for a tunnel and waits for the answer."""
+        stream_id = self._quic.get_next_available_stream_id()
         self.http.send_headers(
             stream_id,
             [
@@ -172,8 +177,8 @@ class Tunnel:
     def proxy_status(self):
         return self.stream.headers.get("proxy-status", "")
 
-    def send(self, payload, context=UDP_PAYLOAD):
-        """Sends one UDP payload in a QUIC DATAGRAM frame."""
+    def send(self, payload, context=PAYLOAD):
+        """Sends one payload in a QUIC DATAGRAM frame."""
         data = encode_uint_var(context) + payload
         self.client.http.send_datagram(self.stream_id, data)
         self.client.transmit()
@@ -202,7 +207,7 @@ class Tunnel:
     def _payload(data):
         buffer = Buffer(data=data)
         context = buffer.pull_uint_var()
-        assert context == UDP_PAYLOAD, f"context ID {context}"
+        assert context == PAYLOAD, f"context ID {context}"
         return data[buffer.tell() :]
 
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::exit::{Exit, Failure};
 
-/// Opens UDP tunnels through a server, or downloads files from it, over HTTP/3.
+/// Opens UDP and IP tunnels through a server, or downloads files from it, over HTTP/3.
 #[derive(Parser)]
 #[command(name = "psq-client", version, after_help = Exit::help())]
 pub(crate) struct Arguments {
@@ -43,6 +43,9 @@ pub(crate) struct Get {
     pub(crate) output: Option<PathBuf>,
 }
 
+/// Over the options that say more about `--ip`.
+const TUNNEL: &str = "IP tunnel";
+
 /// What the command line and the file have in common: a long option and a key have the same name.
 ///
 /// Not `Debug`: `header` holds secrets.
@@ -54,13 +57,52 @@ pub(crate) struct Options {
     pub(crate) destination: Option<String>,
 
     /// Forward a local UDP port to a target that the server reaches; repeatable.
-    /// Without any: 127.0.0.1:9000 of the server, on a free local port
+    /// With neither this nor --ip: 127.0.0.1:9000 of the server, on a free local port
     #[arg(short, long, value_name = "[ADDRESS:PORT=]HOST:PORT")]
     pub(crate) udp: Vec<String>,
 
-    /// Open an IP tunnel (not in this version)
+    /// Open an IP tunnel: an interface of this machine, for which CAP_NET_ADMIN is needed
     #[arg(short, long)]
     pub(crate) ip: bool,
+
+    /// The name of the interface [default: psq0, or the next that is free]
+    #[arg(long, value_name = "NAME", help_heading = TUNNEL)]
+    pub(crate) tun: Option<String>,
+
+    /// Route this prefix into the tunnel; repeatable. Nothing else is routed then, whatever the
+    /// server advertises
+    #[arg(long, value_name = "CIDR", help_heading = TUNNEL)]
+    pub(crate) route: Vec<String>,
+
+    /// Of the routes that the server advertises, accept what is in this prefix; repeatable.
+    /// Without any: everything but default routes
+    #[arg(long, value_name = "CIDR", help_heading = TUNNEL)]
+    pub(crate) accept_routes: Vec<String>,
+
+    /// Route everything into the tunnel, where the server advertises a default route
+    #[arg(long, help_heading = TUNNEL)]
+    pub(crate) default_route: bool,
+
+    /// Tell the server that it may send packets for this prefix, which is behind this machine;
+    /// repeatable
+    #[arg(long, value_name = "CIDR", help_heading = TUNNEL)]
+    pub(crate) advertise: Vec<String>,
+
+    /// How the interface moves packets: auto, offload (many at a time) or plain [default: auto]
+    #[arg(long, value_name = "KIND", help_heading = TUNNEL)]
+    pub(crate) device: Option<String>,
+
+    /// The only host or prefix that the tunnel is for [default: *]
+    #[arg(long, value_name = "HOST|CIDR", help_heading = TUNNEL)]
+    pub(crate) target: Option<String>,
+
+    /// The only protocol that the tunnel is for, besides ICMP [default: *]
+    #[arg(long, value_name = "NUMBER", help_heading = TUNNEL)]
+    pub(crate) ipproto: Option<String>,
+
+    /// The URI template of an IP proxy that has another than the default one
+    #[arg(long, value_name = "https://…/{target}/{ipproto}/", help_heading = TUNNEL)]
+    pub(crate) ip_template: Option<String>,
 
     /// The URI template of a UDP proxy that has another than the default one
     #[arg(long, value_name = "https://…/{target_host}/{target_port}/")]
@@ -111,16 +153,31 @@ impl Options {
         } else {
             (file.ca, file.pin, file.ignore_cert)
         };
-        let (destination, template) = match (self.destination, self.template) {
-            (None, None) => (file.destination, file.template),
-            // Another server has another template.
+        let server = match (self.destination, self.template, self.ip_template) {
+            (None, None, None) => (file.destination, file.template, file.ip_template),
+            // Another server has other templates.
+            own => own,
+        };
+        let routes = match (self.route, self.accept_routes, self.default_route) {
+            (route, accept, false) if route.is_empty() && accept.is_empty() => {
+                (file.route, file.accept_routes, file.default_route)
+            }
             own => own,
         };
         Self {
-            destination,
+            destination: server.0,
             udp: list(self.udp, file.udp),
             ip: self.ip || file.ip,
-            template,
+            tun: self.tun.or(file.tun),
+            route: routes.0,
+            accept_routes: routes.1,
+            default_route: routes.2,
+            advertise: list(self.advertise, file.advertise),
+            device: self.device.or(file.device),
+            target: self.target.or(file.target),
+            ipproto: self.ipproto.or(file.ipproto),
+            template: server.1,
+            ip_template: server.2,
             ca: trust.0,
             pin: trust.1,
             ignore_cert: trust.2,

@@ -21,7 +21,7 @@ pub(crate) enum Exit {
     NoConnection = 3,
     /// The server refused, or its answer is of no use.
     Refused = 4,
-    /// There was a connection, and it ended.
+    /// There was a connection, or an IP tunnel, and it ended.
     Lost = 5,
     /// A file did not arrive whole.
     Incomplete = 6,
@@ -41,11 +41,11 @@ impl Exit {
     fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done, or ended by SIGINT or SIGTERM",
-            Self::Failed => "a file or a socket of this machine failed",
+            Self::Failed => "a file, a socket or an interface of this machine failed",
             Self::Usage => "wrong usage or configuration",
             Self::NoConnection => "no connection: unreachable, or its certificate was refused",
             Self::Refused => "the server refused, or its answer is unusable",
-            Self::Lost => "the connection was lost",
+            Self::Lost => "the connection, or an IP tunnel, was lost",
             Self::Incomplete => "a download is incomplete, cannot be checked, or was interrupted",
         }
     }
@@ -108,7 +108,7 @@ impl Failure {
             ),
             ClientError::NoExtendedConnect => (
                 Exit::Refused,
-                "name a server that proxies UDP over HTTP/3".into(),
+                "name a server that offers tunnels over HTTP/3".into(),
             ),
             ClientError::Refused {
                 status,
@@ -198,8 +198,10 @@ fn advice(status: StatusCode, proxy_status: Option<&Summary>, headers: &HeaderMa
         }
         (_, 401 | 407) => "give credentials with --header 'authorization: …', best in a -c file",
         (_, 403) => "what you ask for is not permitted to you",
-        (_, 404 | 410) => "nothing is served there: check the path or --template",
-        (_, 405 | 501) => "another kind of service is mounted there: check the path or --template",
+        (_, 404 | 410) => "nothing is served there: check the path or the template",
+        (_, 405 | 501) => {
+            "another kind of service is mounted there: check the path or the template"
+        }
         (_, 416) => "the server has less than was downloaded before",
         (_, 421) => "the server does not answer to this name: check --destination",
         (_, 429 | 503) => "the server is busy: try again later",

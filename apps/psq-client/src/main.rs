@@ -1,7 +1,8 @@
-//! `psq-client`: opens UDP tunnels through a server, or downloads files from it, over HTTP/3.
+//! `psq-client`: opens UDP and IP tunnels through a server, or downloads files from it, over HTTP/3.
 //!
 //! ```text
 //! arguments (+ file) → settings → connect → forward | download → close → exit code
+//!                          └──── interface ────── tunnel ──────────┘
 //! ```
 
 mod arguments;
@@ -13,7 +14,9 @@ mod forward;
 mod pin;
 mod settings;
 mod signals;
+mod tunnel;
 
+use std::future::pending;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,6 +24,7 @@ use std::time::Duration;
 use clap::Parser;
 use pasque::Connection;
 use pasque_h3::{ClientConfig, Trust};
+use pasque_ip::client::IpTunnel;
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
@@ -66,14 +70,22 @@ fn run() -> Result<Exit, Failure> {
 /// The life of the connection.
 async fn session(settings: Settings) -> Result<Exit, Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::local("signals", &error))?;
+    // What this machine does not let us do is found out before the server hears of us.
+    let mut interface = match &settings.tunnel {
+        Some(spec) => Some(tunnel::prepare(spec).await?),
+        None => None,
+    };
     let connection = tokio::select! {
         result = connect(&settings) => result?,
         () = signals.next() => return interrupted(&settings.task),
     };
     let result = tokio::select! {
-        result = work(&connection, &settings) => result,
+        result = work(&connection, &settings, interface.as_mut()) => result,
         () = signals.next() => interrupted(&settings.task),
     };
+    if let Some(interface) = interface {
+        tunnel::close(interface).await;
+    }
     connection.close();
     // A server that is gone does not hear it.
     let _ = timeout(CLOSE_TIME, connection.closed()).await;
@@ -102,7 +114,27 @@ async fn connect(settings: &Settings) -> Result<Connection, Failure> {
     })
 }
 
-async fn work(connection: &Connection, settings: &Settings) -> Result<Exit, Failure> {
+/// Does everything at the same time. What ends first ends the others.
+async fn work(
+    connection: &Connection,
+    settings: &Settings,
+    interface: Option<&mut IpTunnel>,
+) -> Result<Exit, Failure> {
+    let tunnel = async {
+        match (interface, &settings.tunnel) {
+            (Some(interface), Some(spec)) => {
+                tunnel::run(interface, connection, spec, &settings.headers).await
+            }
+            _ => pending().await,
+        }
+    };
+    tokio::select! {
+        result = task(connection, settings) => result,
+        result = tunnel => result,
+    }
+}
+
+async fn task(connection: &Connection, settings: &Settings) -> Result<Exit, Failure> {
     match &settings.task {
         Task::Forward { template, forwards } => {
             forward::run(connection, template, &settings.headers, forwards).await
@@ -116,13 +148,14 @@ async fn work(connection: &Connection, settings: &Settings) -> Result<Exit, Fail
             };
             Ok(download::run(&source, downloads).await)
         }
+        Task::Nothing => pending().await,
     }
 }
 
-/// Forwards run until somebody ends them. A file that is not there yet is another matter.
+/// Tunnels run until somebody ends them. A file that is not there yet is another matter.
 fn interrupted(task: &Task) -> Result<Exit, Failure> {
     match task {
-        Task::Forward { .. } => Ok(Exit::Done),
+        Task::Forward { .. } | Task::Nothing => Ok(Exit::Done),
         Task::Download(_) => Err(Failure::new(
             Exit::Incomplete,
             "interrupted; run the same command again to go on where it ended",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderMap;
-use pasque::template::UriTemplate;
+use pasque::template::{TemplateError, UriTemplate};
 use pasque_h3::Trust;
 
 use crate::arguments::{Command, Get, Options};
@@ -13,6 +13,7 @@ use crate::destination::Destination;
 use crate::download::{Download, Place, RemoteFile};
 use crate::exit::Failure;
 use crate::forward::ForwardSpec;
+use crate::tunnel::{self, TunnelSpec};
 use crate::{fields, pin};
 
 /// How long a server may say nothing.
@@ -30,10 +31,11 @@ pub(crate) struct Settings {
     pub(crate) trust: Trust,
     pub(crate) headers: HeaderMap,
     pub(crate) timeout: Duration,
+    pub(crate) tunnel: Option<TunnelSpec>,
     pub(crate) task: Task,
 }
 
-/// What to do with the connection.
+/// What to do with the connection, besides an IP tunnel.
 pub(crate) enum Task {
     /// Keep these forwards open.
     Forward {
@@ -42,6 +44,8 @@ pub(crate) enum Task {
     },
     /// Fetch these files.
     Download(Vec<Download>),
+    /// Nothing else.
+    Nothing,
 }
 
 impl Settings {
@@ -50,15 +54,23 @@ impl Settings {
     /// # Errors
     /// The first option that is wrong, by name.
     pub(crate) fn new(options: Options, command: Option<Command>) -> Result<Self, Failure> {
-        if options.ip {
-            return Err(Failure::usage("--ip: IP tunnels are not in this version"));
-        }
         let trust = trust(&options)?;
         let headers = fields::parse(&options.header).map_err(|error| wrong("header", error))?;
-        let timeout = options
-            .timeout
-            .map(|seconds| Duration::from_secs(seconds.get().into()));
-        let (destination, template) = server(&options)?;
+        let timeout = options.timeout.map_or(DEFAULT_TIMEOUT, |seconds| {
+            Duration::from_secs(seconds.get().into())
+        });
+        let server = Server::new(&options)?;
+        let tunnel = match options.ip {
+            true => {
+                let mut tunnel = TunnelSpec::new(&options, server.ip_template)?;
+                tunnel.options.address_timeout = timeout;
+                Some(tunnel)
+            }
+            false => {
+                tunnel::require_none(&options)?;
+                None
+            }
+        };
         let task = match command {
             Some(Command::Get(get)) if options.udp.is_empty() => Task::Download(downloads(get)?),
             Some(Command::Get(_)) => {
@@ -66,17 +78,18 @@ impl Settings {
                     "--udp and get do not go together: run one for each",
                 ));
             }
+            None if options.ip && options.udp.is_empty() => Task::Nothing,
             None => Task::Forward {
-                template,
+                template: server.udp_template,
                 forwards: forwards(&options.udp)?,
             },
         };
-        let timeout = timeout.unwrap_or(DEFAULT_TIMEOUT);
         Ok(Self {
-            destination,
+            destination: server.destination,
             trust,
             headers,
             timeout,
+            tunnel,
             task,
         })
     }
@@ -86,46 +99,67 @@ fn wrong(option: &str, error: impl ToString) -> Failure {
     Failure::usage(format!("--{option}: {}", error.to_string()))
 }
 
-/// The server, and the template of its UDP proxy. Either names the other.
-fn server(options: &Options) -> Result<(Destination, UriTemplate), Failure> {
-    let destination = options
-        .destination
-        .as_deref()
-        .map(|url| {
-            url.parse::<Destination>()
+/// The server, and where it takes requests for tunnels.
+struct Server {
+    destination: Destination,
+    udp_template: UriTemplate,
+    ip_template: UriTemplate,
+}
+
+impl Server {
+    /// Each of the options about it names the server; those that are given agree.
+    fn new(options: &Options) -> Result<Self, Failure> {
+        let destination = options.destination.as_deref().map(str::parse).transpose();
+        let destination: Option<Destination> =
+            destination.map_err(|error: String| wrong("destination", error))?;
+        let parse = |option, text: &Option<String>, variables: &[&str]| {
+            let template = text
+                .as_deref()
+                .map(|text| UriTemplate::parse(text, variables));
+            template.transpose().map_err(|error| wrong(option, error))
+        };
+        let udp_template = parse("template", &options.template, &UDP_VARIABLES)?;
+        // Both variables of an IP proxy may be missing (RFC 9484 §3).
+        let ip_template = parse("ip-template", &options.ip_template, &[])?;
+
+        let named = [
+            ("destination", destination),
+            ("template", udp_template.as_ref().map(place)),
+            ("ip-template", ip_template.as_ref().map(place)),
+        ];
+        let mut named = named
+            .into_iter()
+            .filter_map(|(option, server)| Some((option, server?)));
+        let Some((first, destination)) = named.next() else {
+            return Err(Failure::usage(
+                "name a server with --destination https://HOST:PORT",
+            ));
+        };
+        // A certificate that is good for the one says nothing about the other.
+        if let Some((option, other)) = named.find(|(_, other)| *other != destination) {
+            return Err(Failure::usage(format!(
+                "--{option} is for {other}, --{first} is {destination}: leave one of them out"
+            )));
+        }
+        let authority = destination.authority();
+        let or_default = |template: Option<_>, default: fn(&str) -> Result<_, TemplateError>| {
+            template
+                .map_or_else(|| default(&authority), Ok)
                 .map_err(|error| wrong("destination", error))
+        };
+        Ok(Self {
+            udp_template: or_default(udp_template, UriTemplate::default_udp)?,
+            ip_template: or_default(ip_template, UriTemplate::default_ip)?,
+            destination,
         })
-        .transpose()?;
-    let template = options
-        .template
-        .as_deref()
-        .map(|text| {
-            UriTemplate::parse(text, &UDP_VARIABLES).map_err(|error| wrong("template", error))
-        })
-        .transpose()?;
-    match (destination, template) {
-        (None, None) => Err(Failure::usage(
-            "name a server with --destination https://HOST:PORT",
-        )),
-        (Some(destination), None) => {
-            let template = UriTemplate::default_udp(&destination.authority())
-                .map_err(|error| wrong("destination", error))?;
-            Ok((destination, template))
-        }
-        (destination, Some(template)) => {
-            let host = template.host().to_ascii_lowercase();
-            let named = Destination {
-                host,
-                port: template.port(),
-            };
-            match destination {
-                // A certificate that is good for the one says nothing about the other.
-                Some(other) if other != named => Err(Failure::usage(format!(
-                    "--template is for {named}, --destination is {other}: leave one of them out"
-                ))),
-                _ => Ok((named, template)),
-            }
-        }
+    }
+}
+
+/// The server that a template names.
+fn place(template: &UriTemplate) -> Destination {
+    Destination {
+        host: template.host().to_ascii_lowercase(),
+        port: template.port(),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use pasque_files as _;
+use pasque_ip as _;
 use pasque_udp as _;
 // Your endpoints here: use my_endpoint as _;
 

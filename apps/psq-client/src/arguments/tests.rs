@@ -30,6 +30,15 @@ fn help_documents_options_and_exit_codes() {
         "-d, --destination <https://HOST[:PORT]>",
         "-u, --udp <[ADDRESS:PORT=]HOST:PORT>",
         "-i, --ip",
+        "--tun <NAME>",
+        "--route <CIDR>",
+        "--accept-routes <CIDR>",
+        "--default-route",
+        "--advertise <CIDR>",
+        "--device <KIND>",
+        "--target <HOST|CIDR>",
+        "--ipproto <NUMBER>",
+        "--ip-template <https://…/{target}/{ipproto}/>",
         "--template",
         "--ca <FILE>",
         "--pin <SHA256>",
@@ -90,9 +99,21 @@ fn a_file_has_the_same_names() {
     let options = load(
         r#"{ "destination": "https://h", "udp": ["a:1", "b:2"], "ip": false, "ca": "ca.pem",
              "header": ["authorization: x"], "timeout": 3, "ignore-cert": false,
-             "template": "https://h/{target_host}/{target_port}" }"#,
+             "template": "https://h/{target_host}/{target_port}",
+             "tun": "psq1", "route": ["10.0.0.0/8"], "accept-routes": ["::/0"],
+             "default-route": true, "advertise": ["192.0.2.0/24"], "device": "plain",
+             "target": "*", "ipproto": "17", "ip-template": "https://h/ip" }"#,
     )
     .unwrap();
+    assert_eq!(options.tun.as_deref(), Some("psq1"));
+    assert_eq!(options.route, ["10.0.0.0/8"]);
+    assert_eq!(options.accept_routes, ["::/0"]);
+    assert!(options.default_route);
+    assert_eq!(options.advertise, ["192.0.2.0/24"]);
+    assert_eq!(options.device.as_deref(), Some("plain"));
+    assert_eq!(options.target.as_deref(), Some("*"));
+    assert_eq!(options.ipproto.as_deref(), Some("17"));
+    assert_eq!(options.ip_template.as_deref(), Some("https://h/ip"));
     assert_eq!(options.destination.as_deref(), Some("https://h"));
     assert_eq!(options.udp, ["a:1", "b:2"]);
     assert_eq!(options.timeout.unwrap().get(), 3);
@@ -148,4 +169,35 @@ fn the_command_line_wins_over_the_file() {
     assert_eq!(all.destination.as_deref(), Some("https://file"));
     assert_eq!(all.template.as_deref(), Some("https://file/"));
     assert_eq!(all.pin.as_deref(), Some("f"));
+}
+
+#[test]
+fn options_of_a_tunnel_that_belong_together_stay_together() {
+    let file = || {
+        load(
+            r#"{ "ip": true, "destination": "https://file", "ip-template": "https://file/",
+                 "tun": "psq1", "device": "plain", "target": "192.0.2.1", "ipproto": "6",
+                 "accept-routes": ["10.0.0.0/8"], "default-route": true,
+                 "advertise": ["192.0.2.0/24"] }"#,
+        )
+        .unwrap()
+    };
+    // One way to choose routes replaces any other, and another server has other templates.
+    let own = options(&["-d", "https://own", "--route", "::/0", "--tun", "own"]).or(file());
+    assert!(own.ip);
+    assert_eq!(own.ip_template, None);
+    assert_eq!(own.route, ["::/0"]);
+    assert!(own.accept_routes.is_empty() && !own.default_route);
+    assert_eq!(own.tun.as_deref(), Some("own"));
+    assert_eq!(own.device.as_deref(), Some("plain"));
+    let own = options(&["--default-route"]).or(file());
+    assert!(own.default_route && own.accept_routes.is_empty());
+
+    let all = options(&[]).or(file());
+    assert_eq!(all.ip_template.as_deref(), Some("https://file/"));
+    assert_eq!(all.accept_routes, ["10.0.0.0/8"]);
+    assert!(all.default_route);
+    assert_eq!(all.advertise, ["192.0.2.0/24"]);
+    assert_eq!(all.target.as_deref(), Some("192.0.2.1"));
+    assert_eq!(all.ipproto.as_deref(), Some("6"));
 }

@@ -115,7 +115,11 @@ fn an_option_that_makes_no_sense_is_named() {
     };
     assert!(with(|o| o.destination = None).starts_with("name a server"));
     assert!(with(|o| o.destination = Some("p".into())).starts_with("--destination: "));
-    assert!(with(|o| o.ip = true).contains("IP tunnels are not in this version"));
+    assert!(with(|o| o.tun = Some("psq0".into())).starts_with("--tun: "));
+    assert!(with(|o| (o.ip, o.device) = (true, Some("tap".into()))).starts_with("--device: "));
+    let accept =
+        |o: &mut Options| (o.ip, o.accept_routes) = (true, vec!["10.0.0.0".into(), "x".into()]);
+    assert!(with(accept).starts_with("--accept-routes: "));
     assert!(with(|o| o.udp = vec!["a:1".into(), "b".into()]).starts_with("--udp: "));
     assert!(with(|o| o.pin = Some("00".into())).starts_with("--pin: "));
     assert!(with(|o| o.ca = Some("/nonexistent.pem".into())).starts_with("--ca: "));
@@ -128,12 +132,89 @@ fn an_option_that_makes_no_sense_is_named() {
 fn a_timeout_is_in_seconds() {
     let options = Options {
         timeout: NonZeroU32::new(3),
+        ip: true,
+        ..options()
+    };
+    let settings = Settings::new(options, None).unwrap();
+    let three = Duration::from_secs(3);
+    assert_eq!(settings.timeout, three);
+    assert_eq!(settings.tunnel.unwrap().options.address_timeout, three);
+}
+
+#[test]
+fn an_ip_tunnel_goes_together_with_everything_else() {
+    let ip = || Options {
+        ip: true,
+        ..options()
+    };
+    let alone = Settings::new(ip(), None).unwrap();
+    assert!(alone.tunnel.is_some() && matches!(alone.task, Task::Nothing));
+
+    let udp = Options {
+        udp: vec!["a:1".into()],
+        ..ip()
+    };
+    let with_forward = Settings::new(udp, None).unwrap();
+    assert!(with_forward.tunnel.is_some());
+    let Task::Forward { forwards, .. } = with_forward.task else {
+        panic!("no forward")
+    };
+    assert_eq!(forwards.len(), 1);
+
+    let with_get = Settings::new(ip(), get(&["/a"], None)).unwrap();
+    assert!(with_get.tunnel.is_some() && matches!(with_get.task, Task::Download(_)));
+    assert!(Settings::new(options(), None).unwrap().tunnel.is_none());
+}
+
+#[test]
+fn ip_01_an_ip_proxy_has_a_default_template_or_names_its_server() {
+    let path = |options| {
+        let settings = Settings::new(options, None).unwrap();
+        let target = settings
+            .tunnel
+            .unwrap()
+            .template
+            .expand(&[("target", Some("*")), ("ipproto", Some("*"))]);
+        (settings.destination.to_string(), target.path_and_query)
+    };
+    let ip = || Options {
+        ip: true,
         ..options()
     };
     assert_eq!(
-        Settings::new(options, None).unwrap().timeout,
-        Duration::from_secs(3)
+        path(ip()),
+        (
+            "p.example:4443".into(),
+            "/.well-known/masque/ip/%2A/%2A/".into()
+        )
     );
+    let named = |template: &str| Options {
+        ip_template: Some(template.into()),
+        ..ip()
+    };
+    let query = "https://P.example:4443/masque/ip{?target,ipproto}";
+    let expected = "/masque/ip?target=%2A&ipproto=%2A";
+    let alone = Options {
+        destination: None,
+        ..named(query)
+    };
+    for options in [alone, named(query)] {
+        assert_eq!(path(options), ("p.example:4443".into(), expected.into()));
+    }
+    let elsewhere = named("https://q.example/");
+    assert!(failure(elsewhere, None).contains("--ip-template is for q.example:443"));
+    let two = Options {
+        destination: None,
+        template: Some("https://q.example/{target_host}/{target_port}/".into()),
+        ..named(query)
+    };
+    assert!(failure(two, None).contains("--template is q.example:443: leave one"));
+    for wrong in ["/ip/", "http://p.example/", "https://p.example/{+target}/"] {
+        assert!(
+            failure(named(wrong), None).starts_with("--ip-template: "),
+            "{wrong}"
+        );
+    }
 }
 
 #[test]
