@@ -6,6 +6,9 @@ CARGO ?= cargo
 # quiche builds BoringSSL, for which these are needed.
 BUILD_TOOLS := cmake clang libclang-dev
 
+# Tests make networks with these.
+NETWORK_TOOLS := iproute2 nftables
+
 .PHONY: help tools demo test lint check conformance bench fmt
 
 help:
@@ -23,7 +26,7 @@ demo: tools
 	@target/debug/demo
 
 test: lint
-	@./tests/tools.sh --python --browser
+	@./tests/tools.sh --python --browser $(NETWORK_TOOLS)
 	$(CARGO) build --locked -p psq-server -p psq-client
 	$(CARGO) test --locked --workspace --all-features --no-fail-fast
 
@@ -39,7 +42,7 @@ check: lint
 	@PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo-deny --locked --all-features check bans licenses sources
 
 conformance: tools
-	@./tests/tools.sh --python --browser
+	@./tests/tools.sh --python --browser $(NETWORK_TOOLS)
 	$(CARGO) build --locked -p psq-server -p psq-client -p pasque-tests --bins
 	@mkdir -p target
 	-$(CARGO) test --locked --workspace --all-features --no-fail-fast >target/conformance.log 2>&1

@@ -32,7 +32,14 @@ pub trait Flow: Send + 'static {
     }
 
     /// Sends what waits for the peer, through [`FlowCx::send`]. Polled after the waker of
-    /// [`FlowCx::task`] was woken, and again once there is [`room`](FlowCx::room).
+    /// [`FlowCx::task`] was woken, again once there is [`room`](FlowCx::room), and once whenever
+    /// [`max_len`](FlowCx::max_len) has changed, although nothing was sent or received: a flow that
+    /// has promised others a length learns here that it has to take that back.
+    ///
+    /// The length starts small and grows within two round trips of the handshake, as far as the
+    /// path allows. When the path is found to carry less than it did, the length falls to the
+    /// smallest and climbs to the new one, step by step, within about a second on most paths: what
+    /// it is for a moment is no reason to end a tunnel.
     ///
     /// `Ready(Ok(()))` ends the tunnel in order (FIN), `Ready(Err(_))` resets it.
     fn poll_outbound(&mut self, cx: &mut FlowCx<'_>) -> Poll<Result<()>> {
@@ -112,7 +119,8 @@ impl<'a> FlowCx<'a> {
         self.room
     }
 
-    /// The longest payload that a datagram carries now, in bytes. Follows the path MTU.
+    /// The longest payload that a datagram carries now, in bytes. Follows the path MTU, and
+    /// [`Flow::poll_outbound`] is called when it changes.
     pub fn max_len(&self) -> usize {
         self.max_len
     }

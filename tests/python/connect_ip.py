@@ -300,7 +300,7 @@ async def refusals(case):
 
 
 async def leave(case):
-    """An address is free again as soon as its tunnel has ended, in order or not."""
+    """An address is free again a second after its tunnel has ended, in order or not."""
     async with case.connection() as client:
         for end in (True, False):
             tunnel = await case.accepted(client)
@@ -312,7 +312,7 @@ async def leave(case):
                 client._quic.reset_stream(tunnel.stream_id, 0x010C)
                 client._quic.stop_stream(tunnel.stream_id, 0x010C)
                 client.transmit()
-                await asyncio.sleep(1)
+            await asyncio.sleep(1)
             another = await case.accepted(client)
             await another.addresses()
             another.request((1, f"{own}/32"))

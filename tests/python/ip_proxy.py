@@ -169,10 +169,13 @@ async def assign():
     packet = await proxy.pong(FIRST)
     assert str(packet.destination) == FAR and packet.hop_limit == 64, packet
     say("ponged")
+    # The reply has to be there before the address goes.
+    await asyncio.sleep(1)
     proxy.assign((0, f"{SECOND}/32"))
     proxy.advertise(("10.89.0.0", "10.89.0.255"))
     say("replaced")
     await proxy.pong(SECOND)
+    await asyncio.sleep(1)
     proxy.assign()
     proxy.advertise()
     say("withdrawn")

@@ -4,6 +4,7 @@
 //! Beside them stand three programs, `demo`, `bench` and `conformance`, one for each target of the
 //! `Makefile` that has the same name.
 
+pub mod netns;
 mod process;
 mod programs;
 mod server;

@@ -1,5 +1,6 @@
 //! [`Server`]: a `psq-server`, or a program like it, with a configuration of its own.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use pasque_h3::{ClientConfig, Trust};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::netns::Namespace;
 use crate::process::Process;
 use crate::repository;
 
@@ -42,6 +44,29 @@ impl Server {
     /// When it does not start, with what it has printed.
     pub async fn start_with<const N: usize>(
         program: &Path,
+        config: Value,
+        arguments: [&str; N],
+    ) -> io::Result<Self> {
+        let start = |command| Process::start(program, command);
+        Self::start_by(start, config, arguments).await
+    }
+
+    /// Serves `config` inside `namespace`.
+    ///
+    /// # Errors
+    /// When it does not start, with what it has printed.
+    pub async fn start_in<const N: usize>(
+        namespace: &Namespace,
+        program: &Path,
+        config: Value,
+        arguments: [&str; N],
+    ) -> io::Result<Self> {
+        let start = |command| namespace.start(program, command);
+        Self::start_by(start, config, arguments).await
+    }
+
+    async fn start_by<const N: usize>(
+        start: impl FnOnce(Vec<OsString>) -> io::Result<Process>,
         mut config: Value,
         arguments: [&str; N],
     ) -> io::Result<Self> {
@@ -55,9 +80,9 @@ impl Server {
         }
         let file = folder.path().join("server.json");
         std::fs::write(&file, format!("{config:#}\n"))?;
-        let mut command = vec!["-c".into(), file.into_os_string()];
+        let mut command: Vec<OsString> = vec!["-c".into(), file.into_os_string()];
         command.extend(arguments.map(Into::into));
-        let mut process = Process::start(program, command)?;
+        let mut process = start(command)?;
         let pin = word_after(&process.line("--pin ").await?, "--pin ");
         let address = word_after(&process.line("listening on ").await?, "listening on ");
         let address = address

@@ -22,7 +22,14 @@ impl EchoTarget {
     /// # Errors
     /// What the operating system says.
     pub async fn start(address: SocketAddr) -> io::Result<Self> {
-        let socket = UdpSocket::bind(address).await?;
+        Self::serve(UdpSocket::bind(address).await?)
+    }
+
+    /// Serves `socket`.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn serve(socket: UdpSocket) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let count = Arc::<AtomicU64>::default();
         let counter = count.clone();

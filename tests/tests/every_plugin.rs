@@ -10,6 +10,7 @@
 )]
 
 use std::collections::HashSet;
+use std::future::Future;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -20,6 +21,8 @@ use pasque::{Endpoint, EndpointType, Request, endpoint_types};
 use pasque_echo as _;
 use pasque_files as _;
 use pasque_h3::testing::Conditions;
+use pasque_ip as _;
+use pasque_tests::netns::Namespace;
 use pasque_tests::{EchoTarget, PATIENCE, program};
 use pasque_udp as _;
 use serde_json::{Value, json};
@@ -39,12 +42,14 @@ struct Fixture {
 }
 
 enum Service {
-    /// A tunnel that returns every datagram.
+    /// A tunnel that returns every payload.
     Tunnel {
         protocol: &'static str,
         path: String,
-        /// What stands in front of the payload.
-        prefix: &'static [u8],
+        /// Makes a datagram of a payload.
+        wrap: fn(&[u8]) -> Vec<u8>,
+        /// Finds the payload in what comes back; nothing in what came for another reason.
+        unwrap: fn(&[u8]) -> Option<Vec<u8>>,
     },
     /// Content for GET.
     Content { path: &'static str, bytes: Vec<u8> },
@@ -57,7 +62,8 @@ async fn fixture(tag: &str) -> Fixture {
             service: Service::Tunnel {
                 protocol: "echo",
                 path: "/echo".into(),
-                prefix: b"",
+                wrap: <[u8]>::to_vec,
+                unwrap: |datagram| Some(datagram.to_vec()),
             },
             _target: None,
             _folder: None,
@@ -70,12 +76,27 @@ async fn fixture(tag: &str) -> Fixture {
                 service: Service::Tunnel {
                     protocol: "connect-udp",
                     path,
-                    prefix: &[0],
+                    wrap: |payload| [&[0], payload].concat(),
+                    unwrap: |datagram| Some(datagram.strip_prefix(&[0])?.to_vec()),
                 },
                 _target: Some(target),
                 _folder: None,
             }
         }
+        "IpEndpoint" => Fixture {
+            // A pool with one address to give.
+            json: r#"{ "path": "ip", "type": "IpEndpoint", "ifprefix": "every",
+                       "addresspools": ["10.76.0.1/30"] }"#
+                .into(),
+            service: Service::Tunnel {
+                protocol: "connect-ip",
+                path: "/ip/*/*/".into(),
+                wrap: ping,
+                unwrap: pong,
+            },
+            _target: None,
+            _folder: None,
+        },
         "Files" => {
             let folder = tempfile::tempdir().unwrap();
             let bytes: Vec<u8> = (0..1_000_000_u32)
@@ -96,6 +117,41 @@ async fn fixture(tag: &str) -> Fixture {
         }
         other => panic!("{other} is a new type: say here how to ask it for something"),
     }
+}
+
+/// An echo request from the client to the server, the only two hosts of the pool.
+fn ping(payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 1, 0, 0];
+    packet.extend([10, 76, 0, 2, 10, 76, 0, 1]);
+    packet[2..4].copy_from_slice(&(28 + payload.len() as u16).to_be_bytes());
+    let header = checksum(&packet);
+    packet[10..12].copy_from_slice(&header.to_be_bytes());
+    packet.extend([8, 0, 0, 0, 0x50, 0x51, 0, 1]);
+    packet.extend(payload);
+    let message = checksum(&packet[20..]);
+    packet[22..24].copy_from_slice(&message.to_be_bytes());
+    [&[0], &packet[..]].concat()
+}
+
+fn pong(datagram: &[u8]) -> Option<Vec<u8>> {
+    let is_reply = datagram.get(10) == Some(&1) && datagram.get(21) == Some(&0);
+    is_reply.then(|| datagram[29..].to_vec())
+}
+
+/// RFC 1071.
+fn checksum(bytes: &[u8]) -> u16 {
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+    let mut sum: u32 = bytes.chunks(2).map(word).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// Runs a check in a network of its own, in which every type may make what it needs.
+fn in_a_namespace<F: Future<Output = ()>>(check: fn() -> F) {
+    let namespace = Namespace::new("every").expect("a namespace: this test needs root");
+    namespace.block_on(check).unwrap();
 }
 
 fn types() -> Vec<&'static EndpointType> {
@@ -155,8 +211,12 @@ fn the_program_has_the_types_that_are_linked_here() {
     assert_eq!(listed, linked.collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn another_protocol_or_method_is_refused_as_http_wants_it() {
+#[test]
+fn another_protocol_or_method_is_refused_as_http_wants_it() {
+    in_a_namespace(check_refusals);
+}
+
+async fn check_refusals() {
     for kind in types() {
         let fixture = fixture(kind.tag).await;
         let server = TestServer::from_json(&fixture.json).await;
@@ -192,24 +252,34 @@ async fn another_protocol_or_method_is_refused_as_http_wants_it() {
     }
 }
 
-#[tokio::test]
-async fn a_tunnel_ends_with_its_stream_and_with_its_connection() {
+#[test]
+fn a_tunnel_ends_with_its_stream_and_with_its_connection() {
+    in_a_namespace(check_ends);
+}
+
+async fn check_ends() {
     for kind in types() {
         let fixture = fixture(kind.tag).await;
         let Service::Tunnel {
             protocol,
             path,
-            prefix,
+            wrap,
+            unwrap,
         } = &fixture.service
         else {
             continue;
         };
         let server = pasque_h3::testing::TestServer::from_json(&fixture.json).await;
         for by_connection in [false, true] {
-            let mut client = server.connect(protocol, path).await.unwrap();
-            let sent = [prefix, b"hello".as_slice()].concat();
-            client.send(sent.clone());
-            assert_eq!(client.recv().await[..], sent, "{}", kind.tag);
+            let mut client = connect(&server, protocol, path).await;
+            client.send(wrap(b"hello"));
+            let back = client.recv().await;
+            assert_eq!(
+                unwrap(&back).as_deref(),
+                Some(&b"hello"[..]),
+                "{}",
+                kind.tag
+            );
             assert_eq!(server.tunnels(), 1, "{}", kind.tag);
             let pasque_h3::testing::Client { tunnel, connection } = client;
             if by_connection {
@@ -229,8 +299,31 @@ async fn a_tunnel_ends_with_its_stream_and_with_its_connection() {
     }
 }
 
-#[tokio::test]
-async fn loss_and_reordering_harm_no_tunnel() {
+/// Opens a tunnel, as soon as what an earlier one held is free again.
+async fn connect(
+    server: &pasque_h3::testing::TestServer,
+    protocol: &str,
+    path: &str,
+) -> pasque_h3::testing::Client {
+    let open = async {
+        loop {
+            match server.connect(protocol, path).await {
+                Err(ClientError::Refused { status, .. }) if status == 503 => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                result => return result.unwrap(),
+            }
+        }
+    };
+    timeout(PATIENCE, open).await.expect("a tunnel in time")
+}
+
+#[test]
+fn loss_and_reordering_harm_no_tunnel() {
+    in_a_namespace(check_tunnels_with_loss);
+}
+
+async fn check_tunnels_with_loss() {
     // A different one each time; whoever sees this fail finds it in the output.
     let seed = std::process::id().into();
     println!("seed {seed}");
@@ -244,7 +337,8 @@ async fn loss_and_reordering_harm_no_tunnel() {
         let Service::Tunnel {
             protocol,
             path,
-            prefix,
+            wrap,
+            unwrap,
         } = &fixture.service
         else {
             continue;
@@ -259,34 +353,45 @@ async fn loss_and_reordering_harm_no_tunnel() {
             for n in 0..20_u8 {
                 // Of different lengths, so that no two of them can be taken for one another.
                 let len = 3 + usize::from(burst) * 40 + usize::from(n);
-                let packet = [prefix, vec![n; len].as_slice()].concat();
-                tunnel.send(packet.clone());
-                sent.insert(packet);
+                let payload = vec![n; len];
+                tunnel.send(wrap(&payload));
+                sent.insert(payload);
             }
-            back += take_all(&mut tunnel, &mut sent).await;
+            back += take_all(&mut tunnel, &mut sent, *unwrap).await;
         }
         // Nine in ten, twice, is 405; this is more than ten standard deviations below.
         assert!(back >= 300, "{}: {back} of 500 came back", kind.tag);
     }
 }
 
-/// Receives until nothing comes; each datagram must be one of `sent`, and comes only once.
-async fn take_all(tunnel: &mut TestTunnel, sent: &mut HashSet<Vec<u8>>) -> usize {
+/// Receives until nothing comes; each payload must be one of `sent`, and comes only once.
+async fn take_all(
+    tunnel: &mut TestTunnel,
+    sent: &mut HashSet<Vec<u8>>,
+    unwrap: fn(&[u8]) -> Option<Vec<u8>>,
+) -> usize {
     let mut count = 0;
     while let Ok(packet) = timeout(Duration::from_millis(30), tunnel.0.recv()).await {
         let packet = packet.expect("the tunnel stays open");
+        let Some(payload) = unwrap(&packet) else {
+            continue;
+        };
         assert!(
-            sent.remove(&packet[..]),
+            sent.remove(&payload),
             "{} bytes were not sent, or twice",
-            packet.len()
+            payload.len()
         );
         count += 1;
     }
     count
 }
 
-#[tokio::test]
-async fn loss_harms_no_content() {
+#[test]
+fn loss_harms_no_content() {
+    in_a_namespace(check_content_with_loss);
+}
+
+async fn check_content_with_loss() {
     let seed = std::process::id().into();
     println!("seed {seed}");
     let conditions = Conditions {

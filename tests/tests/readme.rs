@@ -16,6 +16,7 @@ use std::process::Command;
 use pasque::config::{EndpointConfig, ServerConfig};
 use pasque_echo as _;
 use pasque_files as _;
+use pasque_ip as _;
 use pasque_tests::{program, repository};
 use pasque_udp as _;
 use serde_json::Value;
@@ -116,7 +117,10 @@ fn the_echo_is_the_one_that_is_tested() {
 #[test]
 fn every_option_in_a_document_exists() {
     let helps = [
-        ("psq-server", help("psq-server", &["check", "endpoints"])),
+        (
+            "psq-server",
+            help("psq-server", &["check", "doctor", "endpoints"]),
+        ),
         ("psq-client", help("psq-client", &["get"])),
     ];
     let mut seen = BTreeSet::new();
@@ -140,6 +144,7 @@ fn every_option_in_a_document_exists() {
         "psq-client -d",
         "psq-client --pin",
         "psq-client -u",
+        "psq-client -i",
     ] {
         assert!(seen.contains(expected), "no document shows {expected}");
     }

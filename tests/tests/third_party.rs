@@ -87,6 +87,7 @@ fn write_workspace(folder: &Path) {
             "third-party-server",
             &[
                 ("pasque-files", "endpoints/files"),
+                ("pasque-ip", "endpoints/ip"),
                 ("pasque-udp", "endpoints/udp"),
                 ("psq-server", "apps/psq-server"),
             ],

@@ -197,9 +197,10 @@ fn failure(subject: &str, error: IpTunnelError) -> Failure {
         IpTunnelError::Device(DeviceError::NameTaken { .. }) => {
             (Exit::Failed, "choose another with --tun")
         }
-        IpTunnelError::Device(DeviceError::Unopenable(_)) => {
-            (Exit::Failed, "run as root, or as a user who may and has CAP_NET_ADMIN")
-        }
+        IpTunnelError::Device(DeviceError::Unopenable(_)) => (
+            Exit::Failed,
+            "run as root, or as a user who may and has CAP_NET_ADMIN",
+        ),
         IpTunnelError::NoAddress(_) => (Exit::Refused, "the server's log may say why"),
         IpTunnelError::WrongAddress(_) => (Exit::Refused, "tell whoever runs the server"),
         IpTunnelError::Routes(_) => (Exit::Refused, "choose with --accept-routes or --route"),

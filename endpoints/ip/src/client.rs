@@ -38,7 +38,7 @@ use pasque::connection::{ClientError, OpenTunnel};
 use pasque::{Connection, Request};
 use rustix::io::Errno;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 use self::bypass::Bypass;
@@ -57,6 +57,9 @@ use crate::routes::Routes;
 
 /// How long until what was in the way is looked for again: nobody tells when it goes.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// How long after the interface the end of its tunnel may be told.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// An interface of this host whose packets go through a tunnel.
 ///
@@ -91,6 +94,18 @@ struct Running {
     states: watch::Receiver<TunnelState>,
     ended: Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send>>,
     deadline: Instant,
+}
+
+impl Running {
+    /// Why the tunnel has ended: its stream tells a code, the flow a reason.
+    fn reason(&self, ended: Result<(), ClientError>) -> IpTunnelError {
+        let failure = self.states.borrow().failure.clone();
+        match (failure, ended) {
+            (Some(failure), _) => failure.into(),
+            (None, Ok(())) => IpTunnelError::Ended,
+            (None, Err(error)) => IpTunnelError::Lost(error),
+        }
+    }
 }
 
 impl IpTunnel {
@@ -214,15 +229,7 @@ impl IpTunnel {
             tokio::select! {
                 biased;
                 Ok(()) = running.states.changed() => {}
-                ended = &mut running.ended => {
-                    // The stream tells a code, the flow a reason.
-                    let failure = running.states.borrow().failure.clone();
-                    return Err(match (failure, ended) {
-                        (Some(failure), _) => failure.into(),
-                        (None, Ok(())) => IpTunnelError::Ended,
-                        (None, Err(error)) => IpTunnelError::Lost(error),
-                    });
-                }
+                ended = &mut running.ended => return Err(running.reason(ended)),
                 () = at(alarm) => if !self.is_up {
                     return Err(IpTunnelError::NoAddress(self.options.address_timeout));
                 }
@@ -232,7 +239,23 @@ impl IpTunnel {
             if let Some(failure) = state.failure {
                 return Err(failure.into());
             }
-            self.follow(state, server).await?;
+            if let Err(error) = self.follow(state, server).await {
+                return Err(self.reason(error).await);
+            }
+        }
+    }
+
+    /// Why the interface does not follow. One that is gone may have gone with the tunnel, whose end
+    /// then says more.
+    async fn reason(&mut self, error: IpTunnelError) -> IpTunnelError {
+        match (&mut self.running, &error) {
+            (Some(running), IpTunnelError::Gone(_)) => {
+                match timeout(GOODBYE, &mut running.ended).await {
+                    Ok(ended) => running.reason(ended),
+                    Err(_still_open) => error,
+                }
+            }
+            _ => error,
         }
     }
 

@@ -44,7 +44,7 @@ const NEW_INTERFACE_MTU: u32 = 1500;
 
 /// Where IP packets enter and leave the host.
 ///
-/// One task polls it; any task of the same thread may send.
+/// One task polls it; any may send.
 pub trait PacketDevice: Send + Sync + 'static {
     /// The longest packet that the interface carries, in bytes, as it was last set.
     fn mtu(&self) -> usize;

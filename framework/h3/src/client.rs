@@ -122,6 +122,7 @@ async fn connect_to(
     .map_err(|error| io::Error::other(error.to_string()))?;
     let handle = Handle {
         mailbox,
+        peer: address,
         closed,
         response_timeout: config.response_timeout,
     };
@@ -250,6 +251,7 @@ fn authority(host: &str, port: u16) -> String {
 /// A client's handle: asks the worker and waits for its answer.
 pub(crate) struct Handle {
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) peer: SocketAddr,
     pub(crate) closed: watch::Receiver<Option<CloseReason>>,
     pub(crate) response_timeout: Duration,
 }
@@ -303,6 +305,10 @@ impl Transport for Handle {
             Ok(reason) => reason.clone().unwrap_or(CloseReason::Local),
             Err(_gone) => CloseReason::Local,
         }
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        Some(self.peer)
     }
 }
 

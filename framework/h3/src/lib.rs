@@ -12,6 +12,7 @@ mod connection;
 mod diagnostics;
 mod listener;
 mod mailbox;
+mod output;
 mod server;
 mod server_task;
 mod settings;

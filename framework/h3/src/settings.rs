@@ -10,9 +10,14 @@ use crate::tls::TlsContext;
 /// Bytes of our connection IDs: one names the worker, seven are random.
 pub(crate) const CID_LEN: usize = 8;
 
-/// Connection IDs that each side may hold of the other: one in use and spares, so that a peer whose
-/// address changes can take a fresh one (RFC 9000 §9.5).
-const ACTIVE_CIDS: u64 = 4;
+/// Connection IDs of the server's that a client may hold: one in use, and spares (RFC 9000 §9.5).
+const CLIENT_CIDS: u64 = 4;
+
+/// The same for a server, and at once how many addresses a client may have had in the life of a
+/// connection: quiche takes one figure for both, and keeps a path of some 3 KiB until the connection
+/// ends, because a path that has a connection ID is never dropped and one that has none is given the
+/// next spare one. When all are used, nothing from a new address is taken any more.
+const SERVER_CIDS: u64 = 32;
 
 /// Datagrams that quiche keeps on receipt: everything that one turn reads, which is drained before
 /// the turn ends. When it is full the oldest goes.
@@ -39,12 +44,17 @@ const CONNECTION_WINDOW: u64 = 4 << 20;
 const CLIENT_STREAM_WINDOW: u64 = 4 << 20;
 const CLIENT_CONNECTION_WINDOW: u64 = 8 << 20;
 
-/// Unidirectional streams of the peer: control, two for QPACK, and room for reserved types
-/// (RFC 9114 §6.2 asks for three at least).
-const UNI_STREAMS: u64 = 8;
+/// Unidirectional streams of the peer: control, two for QPACK (RFC 9114 §6.2 asks for three at
+/// least), and room for reserved types: with these a peer of our kind probes the path, a dozen times
+/// when it has become narrow. quiche gives none of them back, so they have to last.
+const UNI_STREAMS: u64 = 64;
 
 /// What a client sends to keep its connection alive, after this time without a packet.
 pub(crate) const KEEPALIVE: Duration = Duration::from_millis(2500);
+
+/// The same while the server is sending: a NAT that has forgotten the client passes on nothing until
+/// the client sends, and a client that only receives sends nothing.
+pub(crate) const KEEPALIVE_RECEIVING: Duration = Duration::from_millis(500);
 
 /// A client gives up on a server that was asked to answer and has been silent for so long: three
 /// keepalives were lost, and a user still learns of it within ten seconds.
@@ -65,6 +75,7 @@ impl Settings {
         config.set_initial_max_stream_data_bidi_remote(STREAM_WINDOW);
         config.set_initial_max_stream_data_uni(STREAM_WINDOW);
         config.set_initial_max_streams_bidi(self.limits.requests_per_connection as u64);
+        config.set_active_connection_id_limit(SERVER_CIDS);
         config.set_max_connection_window(CONNECTION_WINDOW);
         config.set_max_stream_window(STREAM_WINDOW);
         Ok(config)
@@ -74,6 +85,7 @@ impl Settings {
     pub(crate) fn client(&self, tls: TlsContext, verify: bool) -> quiche::Result<quiche::Config> {
         let mut config = self.common(tls)?;
         config.verify_peer(verify);
+        config.set_active_connection_id_limit(CLIENT_CIDS);
         config.set_initial_max_data(CLIENT_CONNECTION_WINDOW);
         config.set_initial_max_stream_data_bidi_local(CLIENT_STREAM_WINDOW);
         config.set_initial_max_stream_data_uni(STREAM_WINDOW);
@@ -88,7 +100,6 @@ impl Settings {
         config.set_application_protos(h3::APPLICATION_PROTOCOL)?;
         config.set_max_idle_timeout(self.limits.idle_timeout.as_millis() as u64);
         config.set_initial_max_streams_uni(UNI_STREAMS);
-        config.set_active_connection_id_limit(ACTIVE_CIDS);
         // Address changes of a peer are followed (RFC 9000 §9).
         config.set_disable_active_migration(false);
         config.set_max_recv_udp_payload_size(65_527);

@@ -209,6 +209,7 @@ pub(crate) async fn dial(
     tokio::spawn(unconstrained(worker.run()));
     let handle = Handle {
         mailbox,
+        peer: address,
         closed,
         response_timeout: config.response_timeout,
     };

@@ -17,19 +17,13 @@ use crate::cid::{Cid, Form, form};
 use crate::connection::{Buffers, Command, Connection, Role, TurnCx};
 use crate::listener::{Listener, Verdict};
 use crate::mailbox::{ConnectionKey, Mailbox, Message};
-use crate::settings::MAX_UDP_PAYLOAD;
-use crate::socket::{Received, Sent, Socket};
+use crate::output::Output;
+use crate::socket::{Received, Socket};
 use crate::token::TokenKey;
 
 /// Reads of the socket per turn. Two of eight full buffers are a thousand packets: more would keep
 /// what has come waiting, fewer would cost acknowledgements.
 const READS_PER_TURN: usize = 2;
-
-/// Packets that one connection sends per turn, before the next one has its turn.
-const SENDS_PER_TURN: usize = 256;
-
-/// What one send takes at most, in bytes: the limit of `UDP_SEGMENT`.
-const SEND_BUFFER: usize = 65_000;
 
 /// Messages from other workers that wait; packets beyond it are dropped, as by a full socket.
 const FOREIGN_PACKETS: usize = 64;
@@ -57,21 +51,13 @@ pub(crate) struct Worker {
     /// Connections that want their turn.
     queue: Vec<usize>,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
-    /// A send that the kernel had no room for.
-    blocked: Option<Blocked>,
-    out: Vec<u8>,
+    output: Output,
     scratch: Vec<u8>,
     listener: Option<Listener>,
     tokens: TokenKey,
     next_serial: u64,
     drain_until: Option<Instant>,
     is_closing: bool,
-}
-
-struct Blocked {
-    packets: Vec<u8>,
-    segment: usize,
-    info: SendInfo,
 }
 
 /// What a worker is made of.
@@ -103,8 +89,7 @@ impl Worker {
             messages: Vec::new(),
             queue: Vec::new(),
             timers: BinaryHeap::new(),
-            blocked: None,
-            out: vec![0; SEND_BUFFER],
+            output: Output::new(),
             scratch: vec![0; 64 << 10],
             listener: parts.listener,
             tokens: parts.tokens,
@@ -189,7 +174,7 @@ impl Worker {
     /// may be more at once.
     fn turn(&mut self) -> bool {
         let now = Instant::now();
-        self.retry_blocked();
+        self.output.retry(&mut self.socket);
         let mut is_busy = self.read_messages(now);
         is_busy |= self.read_socket(now);
         self.expire(now);
@@ -198,14 +183,14 @@ impl Worker {
         for slot in std::mem::take(&mut self.queue) {
             is_busy |= self.look_after(slot, now);
         }
-        is_busy && self.blocked.is_none()
+        is_busy && !self.output.is_blocked()
     }
 
     async fn sleep(&mut self) {
         let due = self.timers.peek().map(|Reverse((due, _))| *due);
         let due = [due, self.drain_until].into_iter().flatten().min();
         let (socket, mailbox) = (&self.socket, &self.mailbox);
-        let is_blocked = self.blocked.is_some();
+        let is_blocked = self.output.is_blocked();
         let timer = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -333,7 +318,14 @@ impl Worker {
             return;
         };
         match catch_unwind(AssertUnwindSafe(|| connection.http.quic.recv(packet, info))) {
-            Ok(Ok(_)) => connection.last_received = now,
+            Ok(Ok(_)) => {
+                connection.last_received = now;
+                if connection.is_without_path() {
+                    // Validating the path anew gives it back: before the next packet, which would
+                    // close the connection.
+                    self.output.send(connection, &mut self.socket, now);
+                }
+            }
             // The connection closes itself where the error is the peer's; others are not touched.
             Ok(Err(error)) => debug!(%error, "packet refused"),
             Err(_panic) => {
@@ -383,7 +375,7 @@ impl Worker {
         }
         let is_stopping = self.drain_until.is_some();
         let listener = self.listener.as_mut().filter(|_| !is_stopping)?;
-        let verdict = listener.judge(&header, info, len, now, self.index, &mut self.out);
+        let verdict = listener.judge(&header, info, len, now, self.index, self.output.buffer());
         match verdict {
             Verdict::Drop => None,
             Verdict::Reply(len) => {
@@ -392,7 +384,7 @@ impl Worker {
                     to: info.from,
                     at: now,
                 };
-                self.socket.try_send(&self.out[..len], len, &info);
+                self.output.send_one(&mut self.socket, len, &info);
                 None
             }
             Verdict::Accept {
@@ -440,9 +432,9 @@ impl Worker {
         let closed = quic.close(false, CONNECTION_REFUSED, b"too many connections");
         if received.is_ok()
             && closed.is_ok()
-            && let Ok((len, info)) = quic.send(&mut self.out)
+            && let Ok((len, info)) = quic.send(self.output.buffer())
         {
-            self.socket.try_send(&self.out[..len], len, &info);
+            self.output.send_one(&mut self.socket, len, &info);
         }
     }
 
@@ -505,10 +497,11 @@ impl Worker {
             return false;
         };
         self.update_routes(slot);
-        wants_more |= self.send(slot);
         let Some(connection) = self.connections.get_mut(slot) else {
             return false;
         };
+        wants_more |= self.output.send(connection, &mut self.socket, now);
+        connection.announce_end();
         if connection.http.quic.is_closed() || self.is_abandoned(slot) {
             self.forget(slot);
             return false;
@@ -558,7 +551,6 @@ impl Worker {
         while let Some(retired) = quic.retired_scid_next() {
             self.routes.remove(&Cid::copy_from(&retired));
         }
-        while quic.path_event_next().is_some() {}
         if !quic.is_established() || quic.is_draining() {
             return;
         }
@@ -570,124 +562,5 @@ impl Worker {
             }
             self.routes.insert(cid, slot);
         }
-    }
-
-    /// Sends what a connection has to send. Returns whether it has more.
-    fn send(&mut self, slot: usize) -> bool {
-        let Some(connection) = self.connections.get_mut(slot) else {
-            return false;
-        };
-        let quic = &mut connection.http.quic;
-        let max_segments = self.socket.max_segments();
-        // Packets of one length and one path, back to back.
-        let mut pending: Option<SendInfo> = None;
-        let (mut segment, mut filled, mut count) = (0, 0, 0);
-        for _ in 0..SENDS_PER_TURN {
-            if self.blocked.is_some() {
-                return true;
-            }
-            let (len, info) = match quic.send(&mut self.out[filled..]) {
-                Ok(sent) => sent,
-                Err(quiche::Error::Done) => {
-                    flush(
-                        &mut self.socket,
-                        &mut self.blocked,
-                        &self.out[..filled],
-                        segment,
-                        pending,
-                    );
-                    return false;
-                }
-                Err(error) => {
-                    debug!(%error, "connection cannot send");
-                    let _ = quic.close(false, 1, b"internal");
-                    flush(
-                        &mut self.socket,
-                        &mut self.blocked,
-                        &self.out[..filled],
-                        segment,
-                        pending,
-                    );
-                    return false;
-                }
-            };
-            let continues = pending.is_some_and(|first| same_path(&first, &info)) && len <= segment;
-            if !continues {
-                flush(
-                    &mut self.socket,
-                    &mut self.blocked,
-                    &self.out[..filled],
-                    segment,
-                    pending,
-                );
-                self.out.copy_within(filled..filled + len, 0);
-                (segment, filled, count) = (len, 0, 0);
-                pending = Some(info);
-            }
-            filled += len;
-            count += 1;
-            let is_full = count >= max_segments || filled + MAX_UDP_PAYLOAD > self.out.len();
-            if len < segment || is_full {
-                flush(
-                    &mut self.socket,
-                    &mut self.blocked,
-                    &self.out[..filled],
-                    segment,
-                    pending,
-                );
-                (segment, filled, count, pending) = (0, 0, 0, None);
-            }
-        }
-        flush(
-            &mut self.socket,
-            &mut self.blocked,
-            &self.out[..filled],
-            segment,
-            pending,
-        );
-        true
-    }
-
-    fn retry_blocked(&mut self) {
-        let Some(Blocked {
-            packets,
-            segment,
-            info,
-        }) = self.blocked.take()
-        else {
-            return;
-        };
-        if self.socket.try_send(&packets, segment, &info) == Sent::Blocked {
-            self.blocked = Some(Blocked {
-                packets,
-                segment,
-                info,
-            });
-        }
-    }
-}
-
-fn same_path(a: &SendInfo, b: &SendInfo) -> bool {
-    a.from == b.from && a.to == b.to
-}
-
-fn flush(
-    socket: &mut Socket,
-    blocked: &mut Option<Blocked>,
-    packets: &[u8],
-    segment: usize,
-    info: Option<SendInfo>,
-) {
-    let Some(info) = info else { return };
-    if packets.is_empty() {
-        return;
-    }
-    if blocked.is_some() || socket.try_send(packets, segment, &info) == Sent::Blocked {
-        // At most one batch waits: more would be lost to a congested path anyway.
-        blocked.get_or_insert(Blocked {
-            packets: packets.to_vec(),
-            segment,
-            info,
-        });
     }
 }

@@ -84,7 +84,9 @@ impl Test {
     }
 
     async fn error(&mut self) -> IpTunnelError {
-        self.tunnel.next_event().await.unwrap_err()
+        let minute = Duration::from_secs(60);
+        let event = tokio::time::timeout(minute, self.tunnel.next_event()).await;
+        event.expect("an end in time").unwrap_err()
     }
 }
 
@@ -349,6 +351,30 @@ async fn a_route_in_the_way_is_told_once_and_tried_again() {
     tokio::time::sleep(RETRY * 3).await;
     assert_eq!(test.lines().await, [""; 0]);
     assert_eq!(test.host.log(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_is_gone_may_have_gone_with_its_tunnel() {
+    let gone = || async {
+        let test = Test::new(IpTunnelOptions::default());
+        test.host.remove_interface();
+        test.states
+            .send_replace(state(&["10.76.0.2/32"], &[], 1400));
+        test
+    };
+    let mut test = gone().await;
+    assert_eq!(test.error().await.to_string(), "interface psq0 is gone");
+
+    let mut test = gone().await;
+    let end = test.end.take().unwrap();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        end.send(Ok(())).unwrap();
+    });
+    assert_eq!(
+        test.error().await.to_string(),
+        "the server ended the tunnel"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,7 +71,7 @@ impl Firewall {
         // The older interface of the kernel, which nft does not show.
         let legacy = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
         let is_used = |path: &&str| fs::read_to_string(path).is_ok_and(|names| !names.is_empty());
-        if legacy.iter().any(|path| is_used(path)) {
+        if legacy.iter().any(is_used) {
             return Err("rules of iptables-legacy are in use, which are not looked at".into());
         }
         let output = Command::new("nft")
@@ -169,7 +169,7 @@ impl Rule {
     /// Whether it ends in one of these verdicts or statements.
     fn does(&self, statements: &[&str]) -> bool {
         let is_one = |name: &&str| self.expr.iter().any(|part| part.get(name).is_some());
-        statements.iter().any(|name| is_one(name))
+        statements.iter().any(is_one)
     }
 
     /// Whether it calls one of these targets of iptables.

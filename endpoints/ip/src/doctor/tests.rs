@@ -132,7 +132,11 @@ fn a_filter_that_drops_by_default_needs_rules_for_both_directions() {
     let filter = ["IPv4 filter inet t forward"];
     assert_eq!(with(&[]), filter);
     assert_eq!(with(std::slice::from_ref(&replies)), filter);
-    assert_eq!(with(std::slice::from_ref(&out)), filter, "answers would be dropped");
+    assert_eq!(
+        with(std::slice::from_ref(&out)),
+        filter,
+        "answers would be dropped"
+    );
     assert_eq!(with(&[replies.clone(), other]), filter);
     assert_eq!(with(&[replies, out]), <[&str; 0]>::default());
 }

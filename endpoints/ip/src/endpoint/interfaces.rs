@@ -41,7 +41,10 @@ impl Interfaces {
         device::check_access().map_err(unavailable)?;
         let names = link::interfaces().await.map_err(unusable)?;
         if let Some(name) = names.into_iter().find(|name| prefix.is_numbered(name)) {
-            return Err(unavailable(DeviceError::NameTaken { name }));
+            return Err(Error::internal(format!(
+                "interface {name} exists already: another server has the ifprefix \"{prefix}\", or \
+                 something else made it; remove it, or choose another ifprefix"
+            )));
         }
         Ok(Self {
             prefix,

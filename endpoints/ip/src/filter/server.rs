@@ -155,8 +155,8 @@ impl ServerFilter {
     fn is_about_client(&self, packet: &[u8], header: &Header) -> bool {
         icmp::quote(packet, header).is_some_and(|quote| {
             let (destination, protocol) = (quote.header.destination, quote.header.protocol);
+            // The routes lie within the scope.
             self.is_clients(quote.header.source, protocol)
-                && self.scope.admits(destination, protocol)
                 && self.routes.admits(destination, protocol)
         })
     }

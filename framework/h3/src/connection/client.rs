@@ -15,11 +15,14 @@ use super::content::{Content, Outgoing, Recv};
 use super::http::pairs;
 use super::{Connection, NO_ERROR, Role, Stream, TurnCx, inflow};
 use crate::mailbox::StreamWaker;
-use crate::settings::{DEAD_AFTER, KEEPALIVE};
+use crate::settings::{DEAD_AFTER, KEEPALIVE, KEEPALIVE_RECEIVING};
 use crate::tls::Trust;
 
 /// How long a tunnel request waits for the server's SETTINGS.
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Content that makes a client take the server for one that is sending, in bytes.
+const BULK: u64 = 16 << 10;
 
 /// What a client's handle asks of the worker.
 pub(crate) enum Command {
@@ -68,6 +71,8 @@ pub(crate) struct ClientSide {
     trust: Trust,
     connected: Option<oneshot::Sender<Result<(), ClientError>>>,
     closed: watch::Sender<Option<CloseReason>>,
+    /// Why the connection is over, until that is told.
+    end: Option<CloseReason>,
     /// Requests that wait for the handshake, for SETTINGS, or for a stream.
     queue: VecDeque<(Instant, Request, Waiting)>,
     waiting: HashMap<u64, Waiting>,
@@ -93,6 +98,7 @@ impl ClientSide {
             trust,
             connected: Some(connected),
             closed,
+            end: None,
             queue: VecDeque::new(),
             waiting: HashMap::new(),
             last_probe: None,
@@ -176,10 +182,14 @@ impl Connection {
     /// How long the connection may be silent before the server is asked for a sign of life: two
     /// of which fit into the time that the server allows (RFC 9000 §10.1.2).
     pub(super) fn keepalive(&self) -> Duration {
+        let wanted = match self.content_since_probe >= BULK {
+            true => KEEPALIVE_RECEIVING,
+            false => KEEPALIVE,
+        };
         let allowed = self.http.quic.peer_transport_params();
         match allowed.map_or(0, |parameters| parameters.max_idle_timeout) {
-            0 => KEEPALIVE,
-            allowed => KEEPALIVE.min(Duration::from_millis(allowed / 3)),
+            0 => wanted,
+            allowed => wanted.min(Duration::from_millis(allowed / 3)),
         }
     }
 
@@ -200,6 +210,7 @@ impl Connection {
             .map_or(last_received, |probe| probe.max(last_received));
         if cx.now.saturating_duration_since(quiet_since) >= keepalive {
             client.last_probe = Some(cx.now);
+            self.content_since_probe = 0;
             // quiche never asks for a sign of life by itself.
             let _ = self.http.quic.send_ack_eliciting();
         }
@@ -452,7 +463,8 @@ impl Connection {
         }
     }
 
-    /// Tells everybody that the connection is over.
+    /// Fails whatever waits, because the connection is over. Whoever waits for just that is told by
+    /// [`announce_end`](Self::announce_end).
     pub(super) fn end_client(&mut self) {
         let reason = self.close_reason();
         let failure = self.handshake_failure(&reason);
@@ -471,7 +483,16 @@ impl Connection {
         for (_, waiting) in client.waiting.drain() {
             waiting.fail(ClientError::Closed(reason.clone()));
         }
-        let _ = client.closed.send(Some(reason));
+        client.end = Some(reason);
+    }
+
+    /// Tells those who wait for the end of the connection. A program may end with it, so this comes
+    /// after the last packet was sent.
+    pub(crate) fn announce_end(&mut self) {
+        let Some(client) = self.client() else { return };
+        if let Some(reason) = client.end.take() {
+            let _ = client.closed.send(Some(reason));
+        }
     }
 
     fn close_reason(&self) -> CloseReason {

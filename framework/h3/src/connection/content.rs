@@ -150,6 +150,7 @@ impl Connection {
                 Ok(len) => len,
                 Err(code) => return self.on_reset(id, code, cx),
             };
+            self.content_since_probe += len as u64;
             // The end of the stream shows as an event, once everything before it is read.
             self.has_events = true;
             let bytes = &cx.scratch[..len];

@@ -23,6 +23,10 @@ impl BufFactory for Buffers {
     }
 }
 
+/// What a packet holds besides a datagram and the destination's ID: first byte, packet number,
+/// authentication tag, and frame header as quiche writes it.
+const DATAGRAM_OVERHEAD: usize = 1 + 4 + 16 + 3;
+
 /// Header fields as the validator makes and takes them.
 pub(super) type Fields = Vec<h3::Header>;
 
@@ -30,6 +34,8 @@ pub(super) type Fields = Vec<h3::Header>;
 pub(crate) struct Http {
     pub(crate) quic: quiche::Connection<Buffers>,
     pub(super) h3: Option<h3::Connection>,
+    /// The longest packet that the path is known to carry, in bytes of UDP payload.
+    pub(super) packet_len: usize,
 }
 
 /// The peer has given up a stream, or the connection is closing: there is nobody to write to.
@@ -43,6 +49,19 @@ impl Http {
         let h3 = self.h3.as_ref()?;
         h3.peer_settings_raw()?;
         Some(h3.dgram_enabled_by_peer(&self.quic))
+    }
+
+    /// The longest datagram that the path carries; `None` if the peer takes none.
+    pub(super) fn max_datagram_len(&self) -> Option<usize> {
+        // quiche's own figure is that of its probe while it looks for the path's MTU: a datagram of
+        // that length would wait for the result, and all others behind it.
+        let max_len = self.datagram_len_in(self.packet_len);
+        Some(self.quic.dgram_max_writable_len()?.min(max_len))
+    }
+
+    /// The longest datagram in a packet of this length.
+    pub(super) fn datagram_len_in(&self, packet_len: usize) -> usize {
+        packet_len.saturating_sub(DATAGRAM_OVERHEAD + self.quic.destination_id().len())
     }
 
     /// Sends response fields. `Ok(false)`: there is no room yet, try again later.

@@ -4,8 +4,12 @@
 mod client;
 mod content;
 mod early;
+mod farewell;
 mod http;
 mod inflow;
+mod mtu_probe;
+mod path;
+mod path_mtu;
 mod server;
 mod tunnel;
 
@@ -28,6 +32,7 @@ pub(crate) use self::client::{ClientSide, Command};
 use self::content::{Outgoing, Recv};
 use self::early::Early;
 pub(crate) use self::http::{Buffers, Http};
+use self::path::Path;
 pub(crate) use self::server::{ServerSide, Shared};
 use self::tunnel::Tunnel;
 use crate::mailbox::{ConnectionKey, Mailbox, StreamWaker};
@@ -41,6 +46,9 @@ const FRAME_UNEXPECTED: u64 = 0x0105;
 const EXCESSIVE_LOAD: u64 = 0x0107;
 const DATAGRAM_ERROR: u64 = 0x33;
 const NO_ERROR: u64 = 0x0100;
+
+/// The bit that tells a unidirectional stream (RFC 9000 §2.1).
+const UNIDIRECTIONAL: u64 = 0x02;
 
 /// What a worker lends to a connection for one turn.
 pub(crate) struct TurnCx<'a> {
@@ -62,6 +70,7 @@ pub(crate) enum Role {
 pub(crate) struct Connection {
     pub(crate) key: ConnectionKey,
     pub(crate) http: Http,
+    path: Path,
     role: Role,
     streams: HashMap<u64, Stream>,
     early: Early,
@@ -84,6 +93,8 @@ pub(crate) struct Connection {
     has_events: bool,
     /// Streams that the peer has asked us to stop sending on, in all.
     stopped: u64,
+    /// Bytes that have come in datagrams and content since a client last asked for a sign of life.
+    content_since_probe: u64,
 }
 
 /// One request stream.
@@ -131,9 +142,15 @@ impl Connection {
         limits: &Limits,
         now: Instant,
     ) -> Self {
+        let http = Http {
+            quic,
+            h3: None,
+            packet_len: path_mtu::BASE,
+        };
         Self {
             key,
-            http: Http { quic, h3: None },
+            path: Path::new(&http, now),
+            http,
             role,
             streams: HashMap::new(),
             early: Early::new(limits),
@@ -148,6 +165,7 @@ impl Connection {
             was_closing: false,
             has_events: false,
             stopped: 0,
+            content_since_probe: 0,
         }
     }
 
@@ -180,11 +198,13 @@ impl Connection {
         if self.http.h3.is_none() {
             self.start_http(cx);
         }
+        self.look_after_path(cx);
         self.events(cx);
         self.datagrams(cx);
         self.look_after_woken(cx);
         self.serve_stalled(cx);
         let more = self.serve_hungry(cx);
+        self.drop_doubted();
         if let Role::Client(_) = self.role {
             self.client_upkeep(cx);
         }
@@ -204,7 +224,12 @@ impl Connection {
             Role::Client(client) => client.deadline(self.last_received, self.keepalive()),
             Role::Server(_) => None,
         };
-        [quic, handshake, client, self.early.deadline()]
+        // A connection that is closing is not looked after any more.
+        let path = match self.was_closing {
+            true => None,
+            false => self.path.deadline(&self.http, self.last_received),
+        };
+        [quic, handshake, client, path, self.early.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -221,7 +246,7 @@ impl Connection {
             .timeout_instant()
             .is_some_and(|due| due <= cx.now)
         {
-            self.http.quic.on_timeout();
+            self.path.on_timeout(&mut self.http);
         }
         self.early.expire(cx.now);
         let unfinished = !self.http.quic.is_established();
@@ -288,6 +313,10 @@ impl Connection {
     /// The peer has given up its direction of a stream.
     fn on_reset(&mut self, id: u64, code: u64, cx: &mut TurnCx<'_>) {
         self.count_reset(cx);
+        if id & UNIDIRECTIONAL != 0 {
+            // One of a type that nobody knows: it was no request.
+            return;
+        }
         self.note_opened(id);
         let Some(stream) = self.streams.get_mut(&id) else {
             // Nothing was begun. Our direction ends, too, or the stream would count as open for ever.
@@ -362,6 +391,7 @@ impl Connection {
             Err(error) => return self.http.close(DATAGRAM_ERROR, &error.to_string()),
         };
         packet.advance(prefix_len);
+        self.content_since_probe += packet.len() as u64;
         let Some(stream) = self.streams.get_mut(&id) else {
             // Its request may still be on the way; one that is over is not.
             if self.may_still_open(id) {
@@ -408,18 +438,18 @@ impl Connection {
         }
     }
 
-    /// Tries again what waited for credit, and notices peers that want no more.
-    fn serve_stalled(&mut self, cx: &mut TurnCx<'_>) {
-        // quiche reports a stopped stream as writable only where it was not writable before.
-        let stopped = self.http.quic.stats().stopped_stream_count_remote;
-        if std::mem::replace(&mut self.stopped, stopped) != stopped {
-            for id in self.streams.keys().copied().collect::<Vec<_>>() {
-                if let Err(quiche::Error::StreamStopped(code)) = self.http.quic.stream_capacity(id)
-                {
-                    self.on_stopped(id, code, cx);
-                }
+    /// Looks for streams that the peer wants no more of: quiche reports a stopped stream as writable
+    /// only where it was not writable before.
+    fn find_stopped(&mut self, cx: &mut TurnCx<'_>) {
+        for id in self.streams.keys().copied().collect::<Vec<_>>() {
+            if let Err(quiche::Error::StreamStopped(code)) = self.http.quic.stream_capacity(id) {
+                self.on_stopped(id, code, cx);
             }
         }
+    }
+
+    /// Tries again what waited for credit.
+    fn serve_stalled(&mut self, cx: &mut TurnCx<'_>) {
         for id in self.stalled.iter().copied().collect::<Vec<_>>() {
             match self.streams.get(&id) {
                 Some(stream) if stream.tunnel.is_some() => self.after_flow(id, Ok(())),

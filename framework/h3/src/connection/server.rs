@@ -70,6 +70,12 @@ impl ServerSide {
             is_draining: false,
         }
     }
+
+    /// Notes datagrams dropped on their way to the client.
+    pub(super) fn count_dropped(&self, count: u64) {
+        let dropped = &self.shared.counters.datagrams_dropped;
+        dropped.fetch_add(count, Ordering::Relaxed);
+    }
 }
 
 impl Connection {
@@ -341,9 +347,7 @@ impl Connection {
         let counters = &server.shared.counters;
         counters.tunnels_open.fetch_sub(1, Ordering::Relaxed);
         counters.tunnels_closed.fetch_add(1, Ordering::Relaxed);
-        counters
-            .datagrams_dropped
-            .fetch_add(count, Ordering::Relaxed);
+        server.count_dropped(count);
     }
 
     /// A peer that opens streams only to reset them costs work and pays nothing.

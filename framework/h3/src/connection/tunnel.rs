@@ -213,7 +213,7 @@ impl Room {
             },
             Some(true) => {
                 let waiting = http.quic.dgram_send_queue_len() + tunnel.outbox.packets.len();
-                let max_len = http.quic.dgram_max_writable_len().unwrap_or(0);
+                let max_len = http.max_datagram_len().unwrap_or(0);
                 Self {
                     room: limit.saturating_sub(waiting).min(DATAGRAM_SEND_QUEUE),
                     max_len: max_len.saturating_sub(tunnel.prefix.len()),

@@ -1,8 +1,8 @@
-//! A network in memory: latency, loss and an MTU between sockets that are not there.
+//! A network in memory: latency, loss, a rate and an MTU between sockets that are not there.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,10 @@ use super::{RECV_SLOTS, Received, Run, Sent};
 /// Packets that wait at a receiver; more are dropped, as by a socket.
 const QUEUE_LEN: usize = 4096;
 
+/// How long packets wait where the rate is limited; those that would wait longer are dropped, as by
+/// a router.
+const QUEUE_TIME: Duration = Duration::from_millis(50);
+
 /// What the network does to every packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Conditions {
@@ -27,8 +31,10 @@ pub struct Conditions {
     pub duplicate: f64,
     /// Share of packets that overtake the one before them, 0 to 1.
     pub reorder: f64,
-    /// The largest UDP payload that passes, in bytes.
+    /// The largest UDP payload that passes, in bytes. A longer one vanishes, and nobody is told.
     pub mtu: usize,
+    /// What each receiver gets at most, in bytes per second; 0 for no limit.
+    pub rate: u32,
     /// Seed of the random choices.
     pub seed: u64,
 }
@@ -41,6 +47,7 @@ impl Default for Conditions {
             duplicate: 0.0,
             reorder: 0.0,
             mtu: 1452,
+            rate: 0,
             seed: 1,
         }
     }
@@ -72,21 +79,35 @@ impl Network {
         })))
     }
 
+    /// The conditions for packets sent now.
+    pub fn conditions(&self) -> Conditions {
+        self.lock().conditions
+    }
+
     /// Changes the conditions for packets sent from now on.
     pub fn set_conditions(&self, conditions: Conditions) {
         self.lock().conditions = conditions;
     }
 
-    /// Lets everything that `socket` sends come from a new port, and answers to it arrive, as when
-    /// a NAT forgets its mapping. Returns the new address.
+    /// Changes the largest UDP payload that passes from now on.
+    pub fn set_mtu(&self, mtu: usize) {
+        self.lock().conditions.mtu = mtu;
+    }
+
+    /// Lets everything that `socket` sends come from a new port, as when a NAT forgets its mapping:
+    /// answers to the new port arrive, and what is sent to the old one does not. Returns the new
+    /// address.
     pub fn rebind(&self, socket: SocketAddr) -> SocketAddr {
+        self.renumber(socket, socket.ip())
+    }
+
+    /// [`rebind`](Self::rebind) to another host's address, as when a device changes its network.
+    pub fn renumber(&self, socket: SocketAddr, ip: IpAddr) -> SocketAddr {
         let mut state = self.lock();
         state.next_port += 1;
-        let outside = SocketAddr::new(socket.ip(), state.next_port);
-        if let Some(old) = state.rebound.insert(socket, outside) {
-            state.inboxes.remove(&old);
-        }
-        if let Some(inbox) = state.inboxes.get(&socket).cloned() {
+        let outside = SocketAddr::new(ip, state.next_port);
+        let old = state.rebound.insert(socket, outside).unwrap_or(socket);
+        if let Some(inbox) = state.inboxes.remove(&old) {
             state.inboxes.insert(outside, inbox);
         }
         outside
@@ -119,6 +140,7 @@ impl State {
             duplicate,
             reorder,
             mtu,
+            rate,
             ..
         } = self.conditions;
         let from = self.rebound.get(&from).copied().unwrap_or(from);
@@ -129,27 +151,44 @@ impl State {
         let Some(inbox) = self.inboxes.get(&to) else {
             return;
         };
-        let mut queue = inbox.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = inbox.lock();
+        let now = Instant::now();
         for _ in 0..copies {
-            if queue.len() < QUEUE_LEN {
-                let overtakes = reorder > 0.0 && self.random.random_bool(reorder);
-                let at = queue.len() - usize::from(overtakes && !queue.is_empty());
-                queue.insert(at, (Instant::now() + latency, from, packet.to_vec()));
+            let starts = inside.busy_until.map_or(now, |busy| busy.max(now));
+            if inside.queue.len() >= QUEUE_LEN || starts > now + QUEUE_TIME {
+                continue;
             }
+            let takes = match rate {
+                0 => Duration::ZERO,
+                rate => Duration::from_secs_f64(packet.len() as f64 / f64::from(rate)),
+            };
+            inside.busy_until = Some(starts + takes);
+            let overtakes = reorder > 0.0 && self.random.random_bool(reorder);
+            let at = inside.queue.len() - usize::from(overtakes && !inside.queue.is_empty());
+            let due = starts + takes + latency;
+            inside.queue.insert(at, (due, from, packet.to_vec()));
         }
+        drop(inside);
         inbox.arrived.notify_one();
     }
 }
 
 #[derive(Debug, Default)]
 struct Inbox {
-    queue: Mutex<VecDeque<(Instant, SocketAddr, Vec<u8>)>>,
+    inside: Mutex<Inside>,
     arrived: Notify,
 }
 
+#[derive(Debug, Default)]
+struct Inside {
+    queue: VecDeque<(Instant, SocketAddr, Vec<u8>)>,
+    /// When the line to this receiver has carried what was sent.
+    busy_until: Option<Instant>,
+}
+
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(Instant, SocketAddr, Vec<u8>)>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,7 +207,7 @@ impl Memory {
 
     pub(super) fn try_recv(&mut self, into: &mut Received) -> io::Result<()> {
         let now = Instant::now();
-        let mut queue = self.inbox.lock();
+        let queue = &mut self.inbox.lock().queue;
         for buffer in into.buffers.iter_mut().take(RECV_SLOTS) {
             if queue.front().is_none_or(|(due, ..)| *due > now) {
                 break;
@@ -204,7 +243,7 @@ impl Memory {
 
     pub(super) async fn readable(&self) {
         loop {
-            let due = self.inbox.lock().front().map(|(due, ..)| *due);
+            let due = self.inbox.lock().queue.front().map(|(due, ..)| *due);
             match due {
                 None => self.inbox.arrived.notified().await,
                 Some(due) if due <= Instant::now() => return,

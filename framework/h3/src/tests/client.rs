@@ -398,3 +398,13 @@ async fn h3_05_what_belongs_to_http_1_is_left_out_of_requests() {
         .count();
     assert_eq!(sections, 1);
 }
+
+#[tokio::test]
+async fn a_connection_knows_where_its_packets_go() {
+    let server = server().await;
+    let (first, own) = server.connect_from().await.unwrap();
+    let (second, _) = server.connect_from().await.unwrap();
+    let place = first.peer_addr().expect("a network carries it");
+    assert_ne!(place, own);
+    assert_eq!(second.peer_addr(), Some(place));
+}

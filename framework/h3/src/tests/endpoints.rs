@@ -256,6 +256,55 @@ impl Flow for SpeakerFlow {
     }
 }
 
+/// A tunnel that says how long a datagram may be, in eight bytes: whenever that has changed, and when
+/// it is asked. What else it is sent it returns.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gauge {}
+
+pasque::register!(Gauge, "tells the length of its datagrams",
+    example: r#"{ "path": "/gauge", "type": "Gauge" }"#);
+
+#[async_trait]
+#[typetag::deserialize]
+impl Endpoint for Gauge {
+    async fn handle(&self, request: Request) -> Result<Response> {
+        request.require_protocol("gauge")?;
+        Ok(Response::flow(GaugeFlow { told: 0 }))
+    }
+}
+
+struct GaugeFlow {
+    told: usize,
+}
+
+impl GaugeFlow {
+    fn tell(&mut self, cx: &mut FlowCx<'_>) {
+        self.told = cx.max_len();
+        cx.send(Packet::copy_from(&(self.told as u64).to_be_bytes()));
+    }
+}
+
+impl Flow for GaugeFlow {
+    fn on_datagrams(&mut self, inbound: &mut Batch, cx: &mut FlowCx<'_>) -> Result<()> {
+        for packet in inbound.drain() {
+            match &packet[..] {
+                b"!longest" => cx.send(Packet::with_len(cx.max_len())),
+                b"?" => self.tell(cx),
+                _ => cx.send(packet),
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_outbound(&mut self, cx: &mut FlowCx<'_>) -> Poll<Result<()>> {
+        if self.told != cx.max_len() {
+            self.tell(cx);
+        }
+        Poll::Pending
+    }
+}
+
 /// An endpoint with every fault that one can have.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

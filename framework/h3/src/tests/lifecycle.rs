@@ -112,3 +112,21 @@ async fn a_client_that_vanished_does_not_hold_up_the_stop() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn h3_19_a_stream_of_an_unknown_type_that_is_reset_was_no_request() {
+    let server = server().await;
+    let mut client = Peer::client(&server).await;
+    // It is gone before its type has come.
+    let unknown = client.control_stream() + 4 * 7;
+    client.quic.stream_send(unknown, &[0x21; 9], false).unwrap();
+    client.reset(unknown, 0x0100);
+    client.echo().await;
+    server.drain(Duration::from_secs(60));
+    let goaway = client
+        .until("GOAWAY", |peer| {
+            peer.control_frames().into_iter().find(|f| f.kind == GOAWAY)
+        })
+        .await;
+    assert_eq!(goaway.payload, [4], "the next request");
+}

@@ -11,6 +11,8 @@ mod lifecycle;
 mod limits;
 mod listening;
 mod malformed;
+mod moving;
+mod path_mtu;
 mod peer;
 mod requests;
 mod settings;
@@ -31,8 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(150);
 
 /// Where everything is mounted that the tests ask for.
-const SITE: [&str; 5] = [
+const SITE: [&str; 6] = [
     r#"{ "path": "/echo", "type": "Echo" }"#,
+    r#"{ "path": "/gauge", "type": "Gauge" }"#,
     r#"{ "path": "/hold/{mark}", "type": "Hold" }"#,
     r#"{ "path": "/content/{what}", "type": "Content" }"#,
     r#"{ "path": "/speaker/{count}/{len}", "type": "Speaker" }"#,

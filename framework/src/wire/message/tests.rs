@@ -1,6 +1,7 @@
 use http::header::{ACCEPT, CONTENT_ENCODING};
 use proptest::prelude::*;
 
+use super::malformed::MAX_EXCERPT_LEN;
 use super::*;
 
 /// Malformed messages: the row they show, the message, what is wrong with it.

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use rustix::io::Errno;
+
 use super::*;
 use crate::link::ROUTE_PROTOCOL;
 
@@ -16,6 +18,7 @@ struct State {
     interface: LinkState,
     host_routes: HashSet<HostRoute>,
     refusal: Option<(&'static str, io::ErrorKind)>,
+    is_gone: bool,
 }
 
 /// Where the host sends packets to `address` before any tunnel.
@@ -58,10 +61,16 @@ impl FakeHost {
         self.0.lock().unwrap().refusal = None;
     }
 
+    /// Removes the interface.
+    pub(in crate::client) fn remove_interface(&self) {
+        self.0.lock().unwrap().is_gone = true;
+    }
+
     fn note(&self, call: &str, what: String) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         state.log.push(format!("{call} {what}"));
         match state.refusal {
+            _ if state.is_gone => Err(Errno::NODEV.into()),
             Some((refused, kind)) if refused == call => Err(io::Error::new(kind, "in the way")),
             _ => Ok(()),
         }

@@ -1,0 +1,310 @@
+//! The path of a connection: how long its packets may be, and following a peer whose address
+//! changes.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use quiche::{PathEvent, SendInfo};
+use tracing::debug;
+
+use super::farewell::Farewells;
+use super::http::Http;
+use super::mtu_probe::Probes;
+use super::path_mtu::{BASE, PathMtu, Tally, Traffic, Verdict};
+use super::{Connection, Role, TurnCx};
+use crate::settings::MAX_UDP_PAYLOAD;
+
+/// How often a connection is looked at for what costs more than comparing a number, while packets
+/// come.
+const PULSE: Duration = Duration::from_millis(50);
+
+/// Our address and the peer's.
+pub(super) type Addresses = (SocketAddr, SocketAddr);
+
+/// What the engine knows of the path in use.
+pub(super) struct Path {
+    mtu: PathMtu,
+    probes: Probes,
+    /// Packets made so far.
+    long: Tally,
+    short: Tally,
+    /// The path that the connection began on. Only there does quiche look for the MTU.
+    first: Option<Addresses>,
+    /// Where packets go.
+    in_use: Option<Addresses>,
+    /// A path that the peer has moved to and that is not validated yet.
+    unproven: Option<Addresses>,
+    farewells: Farewells,
+    /// Whether some path was given up before it was validated.
+    had_failure: bool,
+    /// Bytes that were acknowledged when the probe timeout ran out, until there are more.
+    acked_at_timeout: Option<u64>,
+    /// When the connection was last looked at.
+    looked: Instant,
+}
+
+impl Path {
+    pub(super) fn new(http: &Http, now: Instant) -> Self {
+        let in_use = http
+            .quic
+            .path_stats()
+            .find(|path| path.active)
+            .map(|path| (path.local_addr, path.peer_addr));
+        Self {
+            mtu: PathMtu::new(BASE),
+            probes: Probes::new(http.quic.is_server()),
+            long: Tally::default(),
+            short: Tally::default(),
+            first: in_use,
+            in_use,
+            unproven: None,
+            farewells: Farewells::default(),
+            had_failure: false,
+            acked_at_timeout: None,
+            looked: now,
+        }
+    }
+
+    /// Whether packets are kept short for a moment, whatever the path may carry.
+    ///
+    /// After a probe timeout: what comes next is to arrive even if it was the length that kept the
+    /// last packets from arriving. And before a new path is validated: to that end 1200 bytes are
+    /// enough (RFC 9000 §8.2.1), and quiche pads every packet.
+    fn is_careful(&self) -> bool {
+        self.acked_at_timeout.is_some() || self.unproven.is_some()
+    }
+
+    /// The longest packet that may be made now.
+    fn limit(&self) -> usize {
+        match self.probes.unsent() {
+            Some(size) => size,
+            // Long packets would only keep the probe from its place in the congestion window.
+            None if self.is_careful() || self.mtu.is_doubted() => BASE,
+            None => self.mtu.cap().min(MAX_UDP_PAYLOAD),
+        }
+    }
+
+    /// When there is something to do although nothing happens. `heard` is when the last packet came.
+    pub(super) fn deadline(&self, http: &Http, heard: Instant) -> Option<Instant> {
+        let pulse = (heard > self.looked).then_some(self.looked + PULSE);
+        let probe = self.probes.deadline(&http.quic);
+        [pulse, probe, self.mtu.deadline(), self.farewells.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Lets QUIC's timers run out.
+    pub(super) fn on_timeout(&mut self, http: &mut Http) {
+        let in_use = |http: &Http| http.quic.path_stats().find(|path| path.active);
+        let before = in_use(http);
+        http.quic.on_timeout();
+        let (Some(before), Some(after)) = (before, in_use(http)) else {
+            return;
+        };
+        // quiche counts timeouts that find losses, too: there, something was acknowledged. Its own
+        // probes it does not count among the losses.
+        let ran_out = after.total_pto_count > before.total_pto_count && after.lost == before.lost;
+        let is_searching = self.in_use == self.first && http.quic.pmtu().is_none();
+        if ran_out && !is_searching && self.acked_at_timeout.is_none() && self.mtu.size() > BASE {
+            self.acked_at_timeout = Some(http.quic.stats().acked_bytes);
+            // Whatever it was: something that is short enough has to ask for an answer.
+            let _ = http.quic.send_ack_eliciting();
+        }
+    }
+
+    /// Makes the next packet.
+    fn next_packet(
+        &mut self,
+        http: &mut Http,
+        space: &mut [u8],
+        now: Instant,
+    ) -> quiche::Result<(usize, SendInfo)> {
+        let limit = self.limit().min(space.len());
+        let waiting = http.quic.dgram_send_queue_len();
+        let made = http.quic.send(&mut space[..limit]);
+        match made {
+            Ok((len, _)) => {
+                let tally = if len > BASE {
+                    &mut self.long
+                } else {
+                    &mut self.short
+                };
+                tally.add(len);
+                let is_datagram = http.quic.dgram_send_queue_len() < waiting;
+                self.probes.on_packet(&mut http.quic, len, is_datagram, now);
+                made
+            }
+            Err(quiche::Error::Done) => {
+                if self.probes.unsent().is_some() {
+                    // Something took its room.
+                    self.probes.cancel(&mut http.quic);
+                }
+                let in_use = self.in_use.ok_or(quiche::Error::Done)?;
+                self.farewells
+                    .next_packet(&mut http.quic, space, in_use, now)
+            }
+            Err(_) => made,
+        }
+    }
+
+    fn on_event(&mut self, event: PathEvent, http: &mut Http, now: Instant) {
+        match event {
+            PathEvent::New(local, peer) => {
+                // The peer may have moved on before the last one was validated.
+                if let Some(path) = self.unproven.replace((local, peer)) {
+                    self.farewells.add(path);
+                }
+            }
+            PathEvent::Validated(local, peer) => {
+                self.unproven.take_if(|path| *path == (local, peer));
+            }
+            PathEvent::FailedValidation(..) => self.had_failure = true,
+            PathEvent::PeerMigrated(local, peer) => self.on_moved((local, peer), http, now),
+            PathEvent::PmtuUpdated { local, peer, pmtu } if self.in_use == Some((local, peer)) => {
+                self.mtu.set_ceiling(pmtu, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// The peer has moved, and its new address is validated.
+    fn on_moved(&mut self, to: Addresses, http: &mut Http, now: Instant) {
+        let from = self.in_use.replace(to);
+        for path in self.unproven.take().into_iter().chain(from) {
+            self.farewells.add(path);
+        }
+        self.farewells.restart(to);
+        if from == self.in_use {
+            return;
+        }
+        debug!(?from, ?to, "the peer has moved");
+        // Its fate would be mixed with that of the path.
+        self.probes.cancel(&mut http.quic);
+        self.acked_at_timeout = None;
+        let ceiling = http.quic.path_stats().find(|path| path.active);
+        let is_same_host = from.is_some_and(|(_, peer)| peer.ip() == to.1.ip());
+        self.mtu
+            .move_to(ceiling.map_or(BASE, |path| path.pmtu), is_same_host, now);
+    }
+
+    /// Looks for what happens seldom. Returns the streams that the peer has stopped so far, if it is
+    /// time to ask.
+    fn look(&mut self, http: &mut Http, heard: Instant, now: Instant) -> Option<u64> {
+        while let Some(event) = http.quic.path_event_next() {
+            self.on_event(event, http, now);
+        }
+        self.mtu.on_time(now);
+        self.farewells.on_time(&http.quic, now);
+        if self
+            .acked_at_timeout
+            .is_some_and(|acked| http.quic.stats().acked_bytes > acked)
+        {
+            self.acked_at_timeout = None;
+        }
+        if let Some((size, verdict)) = self.probes.verdict(&mut http.quic, heard, now)
+            && self.mtu.wanted() == Some(size)
+        {
+            self.judge(verdict, now);
+        }
+        let stopped = (heard > self.looked && now >= self.looked + PULSE).then(|| {
+            self.looked = now;
+            let stats = http.quic.stats();
+            let lost = Tally {
+                packets: stats.lost as u64,
+                bytes: stats.lost_bytes,
+            };
+            let traffic = Traffic {
+                long: self.long,
+                short: self.short,
+                lost,
+                acked: stats.acked_bytes,
+            };
+            self.mtu.note(traffic, now);
+            stats.stopped_stream_count_remote
+        });
+        self.probe(http, now);
+        stopped
+    }
+
+    /// Starts a probe, if one is wanted and there is room for it.
+    fn probe(&mut self, http: &mut Http, now: Instant) {
+        if http.h3.is_none() || self.is_careful() || self.probes.is_busy() {
+            return;
+        }
+        if let Some(size) = self.mtu.wanted()
+            && let Err(verdict) = self.probes.start(&mut http.quic, size, now)
+        {
+            self.judge(verdict, now);
+        }
+    }
+
+    fn judge(&mut self, verdict: Verdict, now: Instant) {
+        let before = self.mtu.size();
+        self.mtu.judge(verdict, now);
+        let after = self.mtu.size();
+        if before != after {
+            debug!(before, after, "the longest packet that the path carries");
+        }
+    }
+}
+
+impl Connection {
+    /// Whether the peer has come back to a path that was given up. quiche has no path to send on
+    /// then until it sends, and takes the next packet for an error.
+    pub(crate) fn is_without_path(&self) -> bool {
+        self.path.had_failure && self.http.quic.send_quantum() == 0
+    }
+
+    /// Makes the next packet to be sent.
+    pub(crate) fn next_packet(
+        &mut self,
+        space: &mut [u8],
+        now: Instant,
+    ) -> quiche::Result<(usize, SendInfo)> {
+        self.path.next_packet(&mut self.http, space, now)
+    }
+
+    /// Follows the path. Every flow is asked once when the longest datagram has changed: a flow
+    /// that has nothing to send has no other way to learn of it.
+    pub(super) fn look_after_path(&mut self, cx: &mut TurnCx<'_>) {
+        let stopped = self.path.look(&mut self.http, self.last_received, cx.now);
+        if let Some(stopped) = stopped
+            && std::mem::replace(&mut self.stopped, stopped) != stopped
+        {
+            self.find_stopped(cx);
+        }
+        let (before, after) = (self.http.packet_len, self.path.mtu.size());
+        if before == after {
+            return;
+        }
+        self.http.packet_len = after;
+        if after < before {
+            self.drop_datagrams_above(after);
+        }
+        let tunnels = self.streams.iter().filter(|(_, s)| s.tunnel.is_some());
+        let tunnels: Vec<u64> = tunnels.map(|(id, _)| *id).collect();
+        for id in tunnels {
+            self.poll_flow(id);
+        }
+    }
+
+    /// While long packets are lost anyway, none is sent.
+    pub(super) fn drop_doubted(&mut self) {
+        if self.path.mtu.is_doubted() {
+            self.drop_datagrams_above(BASE);
+        }
+    }
+
+    /// Datagrams that no packet will carry would hold up those behind them.
+    fn drop_datagrams_above(&mut self, packet_len: usize) {
+        let max_len = self.http.datagram_len_in(packet_len);
+        let quic = &mut self.http.quic;
+        let before = quic.dgram_send_queue_len();
+        quic.dgram_purge_outgoing(|datagram| datagram.len() > max_len);
+        let dropped = before - quic.dgram_send_queue_len();
+        if let Role::Server(server) = &self.role {
+            server.count_dropped(dropped as u64);
+        }
+    }
+}
