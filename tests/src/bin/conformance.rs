@@ -267,7 +267,7 @@ mod tests {
     fn the_table_is_well_formed() {
         let report = Report::new(ROWS);
         assert!(report.rows.is_sorted_by_key(|row| {
-            let order = ["HDG", "XC", "H3", "UDP", "PS", "FS"];
+            let order = ["HDG", "XC", "H3", "UDP", "IP", "PS", "FS"];
             (
                 order
                     .iter()
