@@ -201,6 +201,7 @@ impl Path {
             .is_some_and(|acked| http.quic.stats().acked_bytes > acked)
         {
             self.acked_at_timeout = None;
+            self.mtu.doubt(now);
         }
         if let Some((size, verdict)) = self.probes.verdict(&mut http.quic, heard, now)
             && self.mtu.wanted() == Some(size)

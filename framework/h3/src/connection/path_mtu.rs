@@ -270,6 +270,15 @@ impl PathMtu {
         }
     }
 
+    /// A timeout ran out, and a short packet was answered after it: perhaps it was the length that
+    /// kept those before it from arriving.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        let is_trusted = self.trusted_until.is_some_and(|until| now < until);
+        if self.state == State::Settled && self.size() > BASE && !is_trusted {
+            self.state = State::Doubted { lost: 0 };
+        }
+    }
+
     /// Whether long packets are lost more often than not, and it is not known yet why.
     pub(super) fn is_doubted(&self) -> bool {
         matches!(self.state, State::Doubted { .. })
