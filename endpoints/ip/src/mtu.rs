@@ -33,6 +33,9 @@ const UNLIMITED_MTU: u32 = 1500;
 /// of the path, and takes a few round trips to find what fits.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// By how much a server is more patient than its clients.
+const HEAD_START: Duration = Duration::from_secs(3);
+
 /// Time for the answer to an echo, and how many are sent.
 const ECHO_PATIENCE: Duration = Duration::from_secs(1);
 const ECHOES: u16 = 5;
@@ -53,6 +56,8 @@ pub struct PathGuard {
     changed: Option<Instant>,
     /// Since when it has not been enough.
     narrow_since: Option<Instant>,
+    /// How long that may go on.
+    grace: Duration,
     proof: Proof,
 }
 
@@ -112,10 +117,21 @@ impl PathGuard {
             mtu: 0,
             changed: None,
             narrow_since: None,
+            grace: GRACE,
             proof: match prove {
                 true => Proof::Wanted,
                 false => Proof::NotWanted,
             },
+        }
+    }
+
+    /// The same, a few seconds more patient than the peer, whose user is told why a tunnel ends if it
+    /// is the peer that ends it.
+    #[must_use]
+    pub fn letting_the_peer_speak_first(self) -> Self {
+        Self {
+            grace: GRACE + HEAD_START,
+            ..self
         }
     }
 
@@ -141,7 +157,7 @@ impl PathGuard {
         if mtu < MIN_MTU_V6 {
             self.start_over();
             let since = *self.narrow_since.get_or_insert(now);
-            let is_over = now.saturating_duration_since(since) >= GRACE;
+            let is_over = now.saturating_duration_since(since) >= self.grace;
             return is_over.then_some(Duty::Abort(PathFailure::Narrow { mtu }));
         }
         self.prove(now)

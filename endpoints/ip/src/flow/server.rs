@@ -84,7 +84,7 @@ impl IpFlow {
             counters: tunnel.counters,
             client: tunnel.client,
         };
-        let guard = PathGuard::new(tunnel.mtu_probe);
+        let guard = PathGuard::new(tunnel.mtu_probe).letting_the_peer_speak_first();
         let mut core = Core::new(role, tunnel.device, guard, random_id());
         core.role.report(0);
         Self { core: Some(core) }
