@@ -26,9 +26,15 @@ const DATAGRAM_RECV_QUEUE: usize = 4096;
 /// Datagrams that quiche keeps for sending.
 pub(crate) const DATAGRAM_SEND_QUEUE: usize = 1024;
 
-/// Flows are not asked for more while this many datagrams wait: enough to fill a few GSO sends,
+/// Flows are not asked for more while this many datagrams wait, on a fast path: enough to fill a few GSO sends,
 /// short enough that overload stays in the kernel's queue, where senders notice it.
 pub(crate) const DATAGRAM_WATERMARK: usize = 128;
+
+/// The same on a slow path: enough for one send.
+pub(crate) const MIN_DATAGRAM_WATERMARK: usize = 16;
+
+/// How long a datagram may wait behind others of its connection, between the two.
+pub(crate) const QUEUE_TIME: Duration = Duration::from_millis(2);
 
 /// The largest UDP payload that is tried: Ethernet's 1500 bytes less the IPv6 and UDP headers.
 /// Packets start at 1200 bytes and path MTU discovery finds what fits (RFC 9000 §14).

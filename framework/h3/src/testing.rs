@@ -22,7 +22,7 @@ use crate::mailbox::{Mailbox, Message};
 use crate::settings::Settings;
 use crate::socket::Socket;
 pub use crate::socket::memory::{Conditions, Network};
-use crate::tls::{Identity, Trust, make_self_signed};
+use crate::tls::{Identity, TlsContext, Trust, make_self_signed};
 use crate::token::TokenKey;
 use crate::worker::{Parts, Worker};
 
@@ -84,20 +84,14 @@ impl TestServer {
             .await
             .unwrap_or_else(|error| panic!("{error}"));
 
-        let folder = tempfile_folder();
-        let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-        make_self_signed(&cert, &key).expect("a certificate");
-        let identity = Identity::load(&cert, &key).expect("a good certificate");
         let settings = Settings {
             limits: limits.clone(),
             congestion_control: Default::default(),
         };
         let mut quic = settings
-            .server(identity.context().expect("TLS"))
+            .server(throwaway_identity())
             .expect("QUIC settings");
         tweak(&mut quic);
-        // Loaded above; nobody needs the files any more.
-        let _ = std::fs::remove_dir_all(&folder);
 
         let network = Network::new(conditions);
         let socket = network.socket();
@@ -246,6 +240,37 @@ fn keep_alive(mut response: Response, connection: Connection) -> Response {
         |(mut body, connection)| async move { Some((body.next().await?, (body, connection))) },
     ));
     response
+}
+
+/// The transport settings of a server, with a certificate of its own, and of a client that takes any
+/// certificate: for programs that measure what the engine adds to quiche alone.
+pub fn transport_settings() -> (quiche::Config, quiche::Config) {
+    let settings = Settings {
+        limits: Limits::default(),
+        congestion_control: Default::default(),
+    };
+    let trust = Trust::AcceptAny;
+    let client = trust.context().expect("TLS");
+    (
+        settings
+            .server(throwaway_identity())
+            .expect("QUIC settings"),
+        settings
+            .client(client, trust.verifies_chain())
+            .expect("QUIC settings"),
+    )
+}
+
+/// A server's identity that nobody else has ever had, or will have.
+fn throwaway_identity() -> TlsContext {
+    let folder = tempfile_folder();
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    make_self_signed(&cert, &key).expect("a certificate");
+    let identity = Identity::load(&cert, &key).expect("a good certificate");
+    let context = identity.context().expect("TLS");
+    // Loaded above; nobody needs the files any more.
+    let _ = std::fs::remove_dir_all(&folder);
+    context
 }
 
 fn tempfile_folder() -> std::path::PathBuf {

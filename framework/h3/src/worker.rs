@@ -320,7 +320,7 @@ impl Worker {
         match catch_unwind(AssertUnwindSafe(|| connection.http.quic.recv(packet, info))) {
             Ok(Ok(_)) => {
                 connection.last_received = now;
-                if connection.is_without_path() {
+                if connection.is_without_path(now) {
                     // Validating the path anew gives it back: before the next packet, which would
                     // close the connection.
                     self.output.send(connection, &mut self.socket, now);
@@ -501,6 +501,7 @@ impl Worker {
             return false;
         };
         wants_more |= self.output.send(connection, &mut self.socket, now);
+        wants_more |= connection.has_hungry();
         connection.announce_end();
         if connection.http.quic.is_closed() || self.is_abandoned(slot) {
             self.forget(slot);

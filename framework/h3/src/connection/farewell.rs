@@ -25,6 +25,10 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Packets that are sent at most, while the peer stays where it is.
 const ATTEMPTS: u32 = 6;
 
+/// To an address that is not validated goes at most so many times what came from there
+/// (RFC 9000 §8.1).
+const AMPLIFICATION: usize = 3;
+
 /// The paths that the peer has left, and that do not know it yet.
 #[derive(Debug, Default)]
 pub(super) struct Farewells {
@@ -124,9 +128,10 @@ impl Farewells {
             let (local, peer) = left.path;
             // To an address that is not validated yet quiche sends no more than three times of what
             // came from there. This packet goes to one that is: what "comes" here is nothing, and
-            // all it does is to let the packet out.
+            // all it does is to let the packet out. It is padded to all that it may be, so that
+            // nothing is left for the address itself.
             let (from, to) = (peer, local);
-            let _ = quic.recv(&mut [0; BASE], RecvInfo { from, to });
+            let _ = quic.recv(&mut [0; BASE / AMPLIFICATION], RecvInfo { from, to });
             let limit = BASE.min(space.len());
             let made = quic
                 .send_ack_eliciting_on_path(local, peer)
@@ -142,7 +147,8 @@ impl Farewells {
     }
 }
 
-fn stats(quic: &quiche::Connection<Buffers>, path: Addresses) -> Option<PathStats> {
+/// What quiche knows of a path.
+pub(super) fn stats(quic: &quiche::Connection<Buffers>, path: Addresses) -> Option<PathStats> {
     quic.path_stats()
         .find(|stats| (stats.local_addr, stats.peer_addr) == path)
 }

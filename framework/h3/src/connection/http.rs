@@ -6,6 +6,8 @@ use pasque::{Packet, StreamError};
 use quiche::h3::{self, NameValue};
 use quiche::{BufFactory, Shutdown};
 
+use crate::settings::{DATAGRAM_WATERMARK, MIN_DATAGRAM_WATERMARK, QUEUE_TIME};
+
 /// How quiche gets its buffers: content is shared, datagrams are our packets, moved and not copied.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Buffers;
@@ -36,6 +38,8 @@ pub(crate) struct Http {
     pub(super) h3: Option<h3::Connection>,
     /// The longest packet that the path is known to carry, in bytes of UDP payload.
     pub(super) packet_len: usize,
+    /// Flows are not asked for more while this many datagrams wait.
+    pub(super) watermark: usize,
 }
 
 /// The peer has given up a stream, or the connection is closing: there is nobody to write to.
@@ -43,6 +47,17 @@ pub(crate) struct Http {
 pub(super) struct Gone;
 
 impl Http {
+    /// Sets the [`watermark`](Self::watermark) to what the path takes within [`QUEUE_TIME`]: what waits
+    /// here waits in order, and on a slow path would hold up everything behind it.
+    pub(super) fn set_watermark(&mut self) {
+        if let Some(path) = self.quic.path_stats().find(|path| path.active) {
+            let round_trips = QUEUE_TIME.as_secs_f64() / path.rtt.as_secs_f64().max(1e-6);
+            let bytes = path.cwnd as f64 * round_trips;
+            let datagrams = bytes / self.packet_len.max(1) as f64;
+            self.watermark = (datagrams as usize).clamp(MIN_DATAGRAM_WATERMARK, DATAGRAM_WATERMARK);
+        }
+    }
+
     /// Whether the peer takes QUIC DATAGRAM frames; `None` before its SETTINGS have come
     /// (RFC 9297 §2.1.1).
     pub(super) fn peer_takes_datagrams(&self) -> Option<bool> {

@@ -36,6 +36,7 @@ use self::path::Path;
 pub(crate) use self::server::{ServerSide, Shared};
 use self::tunnel::Tunnel;
 use crate::mailbox::{ConnectionKey, Mailbox, StreamWaker};
+use crate::settings::MIN_DATAGRAM_WATERMARK;
 
 /// HTTP/3 events that one turn takes at most: a peer that opens streams without end waits its turn.
 const EVENTS_PER_TURN: usize = 512;
@@ -146,6 +147,7 @@ impl Connection {
             quic,
             h3: None,
             packet_len: path_mtu::BASE,
+            watermark: MIN_DATAGRAM_WATERMARK,
         };
         Self {
             key,
@@ -499,9 +501,12 @@ impl Connection {
             }
             self.poll_flow(id);
         }
-        self.has_events
-            || !self.woken.is_empty()
-            || (!self.hungry.is_empty() && tunnel::has_room(&self.http))
+        self.has_events || !self.woken.is_empty() || self.has_hungry()
+    }
+
+    /// Whether a flow with more to send can be asked now: also after packets were sent, which made room.
+    pub(crate) fn has_hungry(&self) -> bool {
+        !self.hungry.is_empty() && tunnel::has_room(&self.http)
     }
 
     fn poll_flow(&mut self, id: u64) {

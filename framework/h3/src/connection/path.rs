@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use quiche::{PathEvent, SendInfo};
+use quiche::{PathEvent, PathStats, SendInfo};
 use tracing::debug;
 
-use super::farewell::Farewells;
-use super::http::Http;
+use super::farewell::{Farewells, stats};
+use super::http::{Buffers, Http};
 use super::mtu_probe::Probes;
 use super::path_mtu::{BASE, PathMtu, Tally, Traffic, Verdict};
 use super::{Connection, Role, TurnCx};
@@ -17,6 +17,20 @@ use crate::settings::MAX_UDP_PAYLOAD;
 /// How often a connection is looked at for what costs more than comparing a number, while packets
 /// come.
 const PULSE: Duration = Duration::from_millis(50);
+
+/// How long a peer may take to answer a PATH_CHALLENGE beyond the time that its packets take.
+const ANSWER_DELAY: Duration = Duration::from_millis(50);
+
+/// A challenge is repeated after ever longer times: each is twice as long as the one before, but for
+/// the last ones.
+const MAX_DOUBLINGS: u32 = 5;
+
+/// Whether a path is validated. quiche tells it by a type that it does not export: its values are, in
+/// this order, a path that was given up, one that was not asked to answer, one that was, one that has
+/// answered to a short packet, and one that is validated.
+fn is_validated(path: &PathStats) -> bool {
+    path.validation_state as u8 == 4
+}
 
 /// Our address and the peer's.
 pub(super) type Addresses = (SocketAddr, SocketAddr);
@@ -33,7 +47,7 @@ pub(super) struct Path {
     /// Where packets go.
     in_use: Option<Addresses>,
     /// A path that the peer has moved to and that is not validated yet.
-    unproven: Option<Addresses>,
+    unproven: Option<Unproven>,
     farewells: Farewells,
     /// Whether some path was given up before it was validated.
     had_failure: bool,
@@ -41,6 +55,31 @@ pub(super) struct Path {
     acked_at_timeout: Option<u64>,
     /// When the connection was last looked at.
     looked: Instant,
+}
+
+/// A path that is not validated.
+#[derive(Clone, Copy, Debug)]
+struct Unproven {
+    path: Addresses,
+    /// When the peer was last asked to answer on this path.
+    asked: Instant,
+    /// How often it has been asked again.
+    repeats: u32,
+}
+
+impl Unproven {
+    /// When the peer is to be asked again (RFC 9000 §8.2.1: no more often than Initial packets are
+    /// sent again).
+    ///
+    /// quiche asks again only when the path's loss timer runs out. But the answer is in a packet, too,
+    /// perhaps in one that was too long for the path, and it is sent once (RFC 9000 §13.3): when the
+    /// challenge is acknowledged and its answer is lost, there may be no timer, and quiche waits for
+    /// ever.
+    fn deadline(&self, quic: &quiche::Connection<Buffers>) -> Option<Instant> {
+        let path = stats(quic, self.path)?;
+        let patience = path.rtt + path.rttvar * 4 + ANSWER_DELAY;
+        Some(self.asked + patience * 2u32.pow(self.repeats.min(MAX_DOUBLINGS)))
+    }
 }
 
 impl Path {
@@ -88,7 +127,10 @@ impl Path {
     pub(super) fn deadline(&self, http: &Http, heard: Instant) -> Option<Instant> {
         let pulse = (heard > self.looked).then_some(self.looked + PULSE);
         let probe = self.probes.deadline(&http.quic);
-        [pulse, probe, self.mtu.deadline(), self.farewells.deadline()]
+        let unproven = self.unproven.as_ref();
+        let repeat = unproven.and_then(|unproven| unproven.deadline(&http.quic));
+        let farewell = self.farewells.deadline();
+        [pulse, probe, repeat, self.mtu.deadline(), farewell]
             .into_iter()
             .flatten()
             .min()
@@ -151,13 +193,11 @@ impl Path {
     fn on_event(&mut self, event: PathEvent, http: &mut Http, now: Instant) {
         match event {
             PathEvent::New(local, peer) => {
-                // The peer may have moved on before the last one was validated.
-                if let Some(path) = self.unproven.replace((local, peer)) {
-                    self.farewells.add(path);
-                }
+                self.note_unproven((local, peer), now);
             }
             PathEvent::Validated(local, peer) => {
-                self.unproven.take_if(|path| *path == (local, peer));
+                self.unproven
+                    .take_if(|unproven| unproven.path == (local, peer));
             }
             PathEvent::FailedValidation(..) => self.had_failure = true,
             PathEvent::PeerMigrated(local, peer) => self.on_moved((local, peer), http, now),
@@ -168,10 +208,37 @@ impl Path {
         }
     }
 
+    /// The peer is on a path that is not validated.
+    fn note_unproven(&mut self, path: Addresses, now: Instant) {
+        if self.unproven.is_some_and(|unproven| unproven.path == path) {
+            return;
+        }
+        let unproven = Unproven {
+            path,
+            asked: now,
+            repeats: 0,
+        };
+        // The peer may have moved on before the last one was validated.
+        if let Some(earlier) = self.unproven.replace(unproven) {
+            self.farewells.add(earlier.path);
+        }
+    }
+
+    /// Notices that the peer has come back to a path that was not validated when it left, of which
+    /// quiche says nothing.
+    fn find_unproven(&mut self, http: &Http, now: Instant) {
+        let path = http.quic.path_stats().find(|path| path.active);
+        let path = path.filter(|path| !is_validated(path));
+        if let Some(path) = path {
+            self.note_unproven((path.local_addr, path.peer_addr), now);
+        }
+    }
+
     /// The peer has moved, and its new address is validated.
     fn on_moved(&mut self, to: Addresses, http: &mut Http, now: Instant) {
         let from = self.in_use.replace(to);
-        for path in self.unproven.take().into_iter().chain(from) {
+        let unproven = self.unproven.take().map(|unproven| unproven.path);
+        for path in unproven.into_iter().chain(from) {
             self.farewells.add(path);
         }
         self.farewells.restart(to);
@@ -188,6 +255,25 @@ impl Path {
             .move_to(ceiling.map_or(BASE, |path| path.pmtu), is_same_host, now);
     }
 
+    /// Whether a new path has not answered its first challenge in time.
+    fn is_slow_to_answer(&self) -> bool {
+        self.unproven.is_some_and(|unproven| unproven.repeats > 0)
+    }
+
+    /// Repeats the challenge that a new path has not answered.
+    fn ask_again(&mut self, http: &mut Http, now: Instant) {
+        let Some(unproven) = &mut self.unproven else {
+            return;
+        };
+        if unproven.deadline(&http.quic).is_some_and(|due| due <= now) {
+            unproven.asked = now;
+            unproven.repeats += 1;
+            let (local, peer) = unproven.path;
+            // Fails only where there is no such path any more.
+            let _ = http.quic.probe_path(local, peer);
+        }
+    }
+
     /// Looks for what happens seldom. Returns the streams that the peer has stopped so far, if it is
     /// time to ask.
     fn look(&mut self, http: &mut Http, heard: Instant, now: Instant) -> Option<u64> {
@@ -196,6 +282,7 @@ impl Path {
         }
         self.mtu.on_time(now);
         self.farewells.on_time(&http.quic, now);
+        self.ask_again(http, now);
         if self
             .acked_at_timeout
             .is_some_and(|acked| http.quic.stats().acked_bytes > acked)
@@ -210,6 +297,7 @@ impl Path {
         }
         let stopped = (heard > self.looked && now >= self.looked + PULSE).then(|| {
             self.looked = now;
+            self.find_unproven(http, now);
             let stats = http.quic.stats();
             let lost = Tally {
                 packets: stats.lost as u64,
@@ -253,8 +341,12 @@ impl Path {
 impl Connection {
     /// Whether the peer has come back to a path that was given up. quiche has no path to send on
     /// then until it sends, and takes the next packet for an error.
-    pub(crate) fn is_without_path(&self) -> bool {
-        self.path.had_failure && self.http.quic.send_quantum() == 0
+    pub(crate) fn is_without_path(&mut self, now: Instant) -> bool {
+        let is_without = self.path.had_failure && self.http.quic.send_quantum() == 0;
+        if is_without {
+            self.path.find_unproven(&self.http, now);
+        }
+        is_without
     }
 
     /// Makes the next packet to be sent.
@@ -270,10 +362,11 @@ impl Connection {
     /// that has nothing to send has no other way to learn of it.
     pub(super) fn look_after_path(&mut self, cx: &mut TurnCx<'_>) {
         let stopped = self.path.look(&mut self.http, self.last_received, cx.now);
-        if let Some(stopped) = stopped
-            && std::mem::replace(&mut self.stopped, stopped) != stopped
-        {
-            self.find_stopped(cx);
+        if let Some(stopped) = stopped {
+            self.http.set_watermark();
+            if std::mem::replace(&mut self.stopped, stopped) != stopped {
+                self.find_stopped(cx);
+            }
         }
         let (before, after) = (self.http.packet_len, self.path.mtu.size());
         if before == after {
@@ -290,9 +383,10 @@ impl Connection {
         }
     }
 
-    /// While long packets are lost anyway, none is sent.
+    /// While long packets are lost anyway, or may not be sent for longer than a moment, short ones do
+    /// not wait behind them.
     pub(super) fn drop_doubted(&mut self) {
-        if self.path.mtu.is_doubted() {
+        if self.path.mtu.is_doubted() || self.path.is_slow_to_answer() {
             self.drop_datagrams_above(BASE);
         }
     }

@@ -10,7 +10,7 @@ use pasque::{BATCH_LEN, Batch, Error, Flow, FlowCx, Outbox, Packet, Result, Stre
 use quiche::h3;
 
 use super::http::{Gone, Http};
-use crate::settings::{DATAGRAM_SEND_QUEUE, DATAGRAM_WATERMARK};
+use crate::settings::DATAGRAM_SEND_QUEUE;
 
 /// Capsules that wait for a peer that does not read them, in bytes; beyond it the tunnel ends.
 const MAX_WAITING: usize = 256 << 10;
@@ -196,7 +196,7 @@ struct Room {
 impl Room {
     /// For a source that waits until it is asked: kept short, so that overload stays at the source.
     fn for_sources(http: &Http, tunnel: &Tunnel) -> Self {
-        Self::up_to(DATAGRAM_WATERMARK, http, tunnel)
+        Self::up_to(http.watermark, http, tunnel)
     }
 
     /// For answers to what has just come, which cannot wait.
@@ -232,7 +232,7 @@ impl Room {
 
 /// Whether sources may be asked for datagrams now.
 pub(super) fn has_room(http: &Http) -> bool {
-    http.peer_takes_datagrams().is_some() && http.quic.dgram_send_queue_len() < DATAGRAM_WATERMARK
+    http.peer_takes_datagrams().is_some() && http.quic.dgram_send_queue_len() < http.watermark
 }
 
 /// A plugin's panic ends its tunnel and nothing else.

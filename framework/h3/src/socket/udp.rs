@@ -22,6 +22,16 @@ pub(crate) struct Udp {
     socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    moved: Moved,
+}
+
+/// Packets, and the system calls that moved them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moved {
+    sent: u64,
+    sends: u64,
+    received: u64,
+    receives: u64,
 }
 
 impl Udp {
@@ -63,6 +73,7 @@ impl Udp {
             socket,
             state,
             local,
+            moved: Moved::default(),
         })
     }
 
@@ -95,6 +106,9 @@ impl Udp {
             self.state
                 .recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas)
         })?;
+        self.moved.receives += 1;
+        let packets = |meta: &RecvMeta| meta.len.div_ceil(meta.stride.max(1)) as u64;
+        self.moved.received += metas.iter().take(count).map(packets).sum::<u64>();
         into.runs.extend(metas.iter().take(count).map(|meta| Run {
             info: RecvInfo {
                 from: meta.addr,
@@ -124,6 +138,8 @@ impl Udp {
 
     pub(super) fn try_send(&mut self, packets: &[u8], segment: usize, info: &SendInfo) -> Sent {
         let offload = packets.len() > segment;
+        self.moved.sends += 1;
+        self.moved.sent += packets.len().div_ceil(segment.max(1)) as u64;
         match self.transmit(packets, offload.then_some(segment), info) {
             Ok(()) => Sent::All,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Blocked,
@@ -154,5 +170,17 @@ impl Udp {
             self.state
                 .try_send(UdpSockRef::from(&self.socket), &transmit)
         })
+    }
+}
+
+impl Drop for Udp {
+    fn drop(&mut self) {
+        let Moved {
+            sent,
+            sends,
+            received,
+            receives,
+        } = self.moved;
+        debug!(sent, sends, received, receives, "socket closed");
     }
 }

@@ -256,8 +256,11 @@ impl Flow for SpeakerFlow {
     }
 }
 
+/// Datagrams that a [`Gauge`] sends when it is told to.
+pub(super) const FLOOD: usize = 4000;
+
 /// A tunnel that says how long a datagram may be, in eight bytes: whenever that has changed, and when
-/// it is asked. What else it is sent it returns.
+/// it is asked. On demand it sends [`FLOOD`] datagrams. What else it is sent it returns.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gauge {}
@@ -270,12 +273,14 @@ pasque::register!(Gauge, "tells the length of its datagrams",
 impl Endpoint for Gauge {
     async fn handle(&self, request: Request) -> Result<Response> {
         request.require_protocol("gauge")?;
-        Ok(Response::flow(GaugeFlow { told: 0 }))
+        Ok(Response::flow(GaugeFlow { told: 0, flood: 0 }))
     }
 }
 
 struct GaugeFlow {
     told: usize,
+    /// Datagrams that it was told to send.
+    flood: usize,
 }
 
 impl GaugeFlow {
@@ -291,6 +296,10 @@ impl Flow for GaugeFlow {
             match &packet[..] {
                 b"!longest" => cx.send(Packet::with_len(cx.max_len())),
                 b"?" => self.tell(cx),
+                b"!flood" => {
+                    self.flood = FLOOD;
+                    cx.task().waker().wake_by_ref();
+                }
                 _ => cx.send(packet),
             }
         }
@@ -300,6 +309,10 @@ impl Flow for GaugeFlow {
     fn poll_outbound(&mut self, cx: &mut FlowCx<'_>) -> Poll<Result<()>> {
         if self.told != cx.max_len() {
             self.tell(cx);
+        }
+        while self.flood > 0 && cx.room() > 0 {
+            self.flood -= 1;
+            cx.send(Packet::with_len(1000));
         }
         Poll::Pending
     }

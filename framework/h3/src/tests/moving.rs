@@ -8,8 +8,9 @@ use pasque::config::Limits;
 use pasque::connection::Connection;
 use pasque::{Body, Request};
 
-use super::SITE;
 use super::endpoints::pattern;
+use super::peer::Peer;
+use super::{PATIENCE, SITE};
 use crate::testing::{Conditions, Network, TestServer};
 
 /// What is moved, in bytes, and how fast: it takes two seconds and a half.
@@ -187,4 +188,91 @@ async fn h3_31_a_path_whose_validation_fails_gets_another_chance() {
         });
     });
     mover.moves(download()).await;
+}
+
+/// A server, and a network that can lose what is sent.
+struct Lossy {
+    server: TestServer,
+    conditions: Conditions,
+}
+
+impl Lossy {
+    async fn new() -> Self {
+        let conditions = Conditions {
+            latency: Duration::from_millis(5),
+            ..Conditions::default()
+        };
+        let server = TestServer::start(&SITE, conditions, Limits::default()).await;
+        Self { server, conditions }
+    }
+
+    /// Gives the client another port.
+    fn rebind(&self, client: &Peer) {
+        let path = client.quic.path_stats().next().expect("a path");
+        self.server.network().rebind(path.local_addr);
+    }
+
+    /// Whether everything is lost from now on.
+    fn lose(&self, everything: bool) {
+        let loss = if everything { 1.0 } else { 0.0 };
+        self.server.network().set_conditions(Conditions {
+            loss,
+            ..self.conditions
+        });
+    }
+
+    /// Answers challenges until so many have come in all, and loses the last answer.
+    async fn lose_answer(&self, client: &mut Peer, tunnel: u64, last: u64) {
+        let start = Instant::now();
+        while challenges(client) < last {
+            assert!(start.elapsed() < PATIENCE, "{} came", challenges(client));
+            client.datagram_for(tunnel, b"?");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.lose(challenges(client) + 1 == last);
+            client.pump();
+            self.lose(false);
+        }
+    }
+
+    /// Waits until the server's packets are long, as they are where the path is validated.
+    async fn until_long(&self, client: &mut Peer, tunnel: u64) {
+        let start = Instant::now();
+        client.datagrams.clear();
+        while client.datagrams.iter().all(|packet| packet.len() < 1400) {
+            assert!(start.elapsed() < PATIENCE, "{client:?}");
+            client.datagram_for(tunnel, b"!longest");
+            client.run_for(Duration::from_millis(20)).await;
+        }
+        println!("long packets after {:?}", start.elapsed());
+    }
+}
+
+/// How often the server has asked for an answer on a new path.
+fn challenges(client: &Peer) -> u64 {
+    client.quic.stats().path_challenge_rx_count
+}
+
+#[tokio::test]
+async fn h3_31_a_challenge_is_repeated_when_its_answer_is_lost() {
+    let lossy = Lossy::new().await;
+    // There are two: the first is in a packet as short as what came from the new port allows.
+    for (lost, is_given_up) in [(1, false), (2, false), (1, true), (2, true)] {
+        println!("answer {lost}, of a path that was given up: {is_given_up}");
+        let mut client = Peer::client(&lossy.server).await;
+        let tunnel = client.connect("gauge", "/gauge").await;
+        assert_eq!(client.head(tunnel).await.status(), 200);
+        lossy.until_long(&mut client, tunnel).await;
+        lossy.rebind(&client);
+        if is_given_up {
+            // The server hears of the new port, and what it sends there does not arrive.
+            client.datagram_for(tunnel, b"?");
+            lossy.lose(true);
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            lossy.lose(false);
+        }
+        assert_eq!(challenges(&client), 0);
+        lossy.lose_answer(&mut client, tunnel, lost).await;
+        // What the client sends now acknowledges the challenge, and does not answer it.
+        lossy.until_long(&mut client, tunnel).await;
+    }
 }

@@ -1,6 +1,7 @@
 //! How long a packet the path carries: found at the start, followed when it changes, and not mistaken
 //! for losses.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -67,9 +68,9 @@ impl Ends {
         }
     }
 
-    /// Listens for a moment.
-    async fn listen(&mut self, moment: Duration) {
-        let end = Instant::now() + moment;
+    /// Listens for a moment. Returns how many packets came.
+    async fn listen(&mut self, moment: Duration) -> usize {
+        let (end, mut count) = (Instant::now() + moment, 0);
         while let Ok(packet) = timeout(end - Instant::now(), self.tunnel.0.recv()).await {
             let packet = packet.expect("an open tunnel");
             self.longest = self.longest.max(packet.len() + OVERHEAD);
@@ -77,7 +78,9 @@ impl Ends {
                 self.told = u64::from_be_bytes(told) as usize + OVERHEAD;
                 self.first.get_or_insert(self.told);
             }
+            count += 1;
         }
+        count
     }
 
     /// The longest packets of the client and of the server.
@@ -107,6 +110,31 @@ impl Ends {
             }
             let waited = start.elapsed();
             assert!(waited < PATIENCE, "{client} and {server}, not {sizes:?}");
+        }
+    }
+
+    /// Moves the client to another port of the given host, and sends every so often for some time. At
+    /// no time does nothing come for long.
+    async fn move_to(
+        &mut self,
+        server: &TestServer,
+        client: SocketAddr,
+        host: u8,
+        pause: u64,
+        stay: u64,
+    ) {
+        server.network().renumber(client, [127, 0, 0, host].into());
+        let (start, mut last) = (Instant::now(), Instant::now());
+        while start.elapsed() < Duration::from_millis(stay) {
+            self.send();
+            if self.listen(Duration::from_millis(pause)).await > 0 {
+                last = Instant::now();
+            }
+            assert!(
+                last.elapsed() < Duration::from_secs(2),
+                "{:?}",
+                self.sizes()
+            );
         }
     }
 
@@ -202,6 +230,37 @@ async fn h3_31_a_tunnel_learns_what_the_path_to_a_new_address_carries() {
     let took = ends.until(1360..=1400, Some(5)).await;
     println!("after {took:?}");
     ends.carry().await;
+}
+
+#[tokio::test]
+async fn h3_31_a_tunnel_goes_on_through_moves_in_short_succession() {
+    let mut tunnels = tokio::task::JoinSet::new();
+    for i in 0..48 {
+        let (latency, pause) = ([1, 5, 20][i % 3], [5, 20][i % 2]);
+        tunnels.spawn(async move {
+            let server = server(conditions(latency, MAX_UDP_PAYLOAD)).await;
+            let (connection, address) = server.connect_from().await.unwrap();
+            let mut ends = Ends::open(connection).await;
+            ends.until(MAX_UDP_PAYLOAD..=MAX_UDP_PAYLOAD, None).await;
+            // To another host, whose path is narrow: before either end has found that out, and after
+            // one of them has.
+            server.network().set_mtu(1320);
+            ends.move_to(&server, address, 2, pause, 12 * i as u64)
+                .await;
+            // To another port, and once more.
+            ends.move_to(&server, address, 2, pause, 6 * i as u64).await;
+            ends.move_to(&server, address, 2, pause, 2500).await;
+            // Back to a path that is wide.
+            server.network().set_mtu(MAX_UDP_PAYLOAD);
+            ends.move_to(&server, address, 3, pause, 100).await;
+            ends.until(MAX_UDP_PAYLOAD..=MAX_UDP_PAYLOAD, Some(pause))
+                .await;
+            ends.carry().await;
+        });
+    }
+    while let Some(ended) = tunnels.join_next().await {
+        ended.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -1,15 +1,19 @@
 //! Extended CONNECT at the server: who gets a tunnel, and how tunnels end.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use pasque::Request;
 use pasque::config::Limits;
+use pasque::testing::TestTunnel;
 
-use super::endpoints::Mark;
+use super::endpoints::{FLOOD, Mark};
 use super::peer::{Peer, plain, tunnel};
 use super::wire::{capsule, headers};
-use super::{SILENCE, eventually, server, server_with};
+use super::{SILENCE, SITE, eventually, server, server_with};
+use crate::settings::DATAGRAM_WATERMARK;
 use crate::socket::{Received, Socket};
+use crate::testing::{Conditions, TestServer};
 
 #[tokio::test]
 async fn xc_06_the_authority_is_never_a_target() {
@@ -312,4 +316,26 @@ async fn a_tunnel_that_was_refused_leaves_the_stream_closed() {
     assert_eq!(client.was_stopped(id).await, 0x0100);
     client.run_for(SILENCE).await;
     assert_eq!(client.stream(id).reset, None);
+}
+
+#[tokio::test]
+async fn a_source_is_asked_as_often_as_the_path_takes_more() {
+    let round_trip = Duration::from_millis(200);
+    let conditions = Conditions {
+        latency: round_trip / 2,
+        ..Conditions::default()
+    };
+    let server = TestServer::start(&SITE, conditions, Limits::default()).await;
+    let connection = server.connection().await.unwrap();
+    let request = Request::tunnel("gauge", "/gauge");
+    let mut tunnel = TestTunnel::open(&connection, request).await.unwrap();
+    tunnel.send(b"!flood");
+    let start = Instant::now();
+    for _ in 0..FLOOD {
+        while tunnel.recv().await.len() != 1000 {}
+    }
+    // The window doubles from round trip to round trip. A batch for each would take many more.
+    let took = start.elapsed();
+    let by_batches = round_trip * (FLOOD / DATAGRAM_WATERMARK) as u32;
+    assert!(took < by_batches * 2 / 3, "{took:?}");
 }
