@@ -7,16 +7,23 @@ CARGO ?= cargo
 BUILD_TOOLS := cmake clang libclang-dev
 
 # Tests make networks with these.
-NETWORK_TOOLS := iproute2 nftables
+NETWORK_TOOLS := iproute2 nftables procps
 
-.PHONY: help tools demo test lint check conformance bench fmt
+# What `make bench` measures and how, such as FIGURES="--secs 2 echo oneway"; everything by default.
+FIGURES ?=
+
+# Selected together, so that what they depend on is built once for both.
+BENCH_CRATES := -p pasque-tests -p pasque-h3 --features pasque-h3/testing
+
+.PHONY: help tools demo test lint check conformance bench bench-count fmt
 
 help:
 	@echo "make demo         build, start a server, fetch a file and tunnel datagrams through it"
 	@echo "make test         formatting, lints, all tests, documentation"
 	@echo "make check        formatting, borders, lints, documentation, dependencies"
 	@echo "make conformance  which requirement is shown by which test"
-	@echo "make bench        throughput of UDP tunnels beside plain UDP"
+	@echo "make bench        cost and speed, each figure beside a baseline of the same run"
+	@echo "make bench-count  instructions for each datagram, where valgrind is installed"
 
 tools:
 	@./tests/tools.sh $(BUILD_TOOLS)
@@ -48,9 +55,18 @@ conformance: tools
 	-$(CARGO) test --locked --workspace --all-features --no-fail-fast >target/conformance.log 2>&1
 	@target/debug/conformance <target/conformance.log
 
-bench: tools
-	$(CARGO) build --locked --release -p psq-server -p pasque-tests --bin psq-server --bin bench
-	@target/release/bench
+# The programs are built alone: together with the tests they would have the testing kit in them.
+bench: bench-count
+	@./tests/tools.sh iperf3 $(NETWORK_TOOLS)
+	$(CARGO) build --locked --release -p psq-server -p psq-client
+	$(CARGO) build --locked --release $(BENCH_CRATES) --bin bench
+	$(CARGO) bench --locked -p pasque --bench wire
+	$(CARGO) bench --locked -p pasque-ip --bench packet
+	@target/release/bench $(FIGURES)
+
+bench-count: tools
+	$(CARGO) build --locked --release $(BENCH_CRATES) --example ceiling
+	@./tests/count.sh
 
 fmt:
 	$(CARGO) fmt --all

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 
 use http::HeaderMap;
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use pasque::template::UriTemplate;
 use pasque::{Connection, Request};
 use pasque_ip::client::{
@@ -19,7 +20,7 @@ use crate::arguments::Options;
 use crate::exit::{Exit, Failure};
 
 /// The tunnel, as the user asks for it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TunnelSpec {
     pub(crate) options: IpTunnelOptions,
     pub(crate) template: UriTemplate,
@@ -59,6 +60,18 @@ impl TunnelSpec {
             .map_err(|error| wrong("ip-template", error))?;
         request.headers.extend(headers.clone());
         Ok(request)
+    }
+
+    /// The same for IPv4 alone. `None` if a request cannot say that: its template has no target, or the
+    /// target is a name, or a prefix, which is of one version already.
+    fn with_ipv4(&self) -> Option<Self> {
+        let all = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).ok()?;
+        let target = (self.target == Target::Any).then_some(Target::Prefix(all.into()))?;
+        tunnel_request(&self.template, &target, self.proto).ok()?;
+        Some(Self {
+            target,
+            ..self.clone()
+        })
     }
 }
 
@@ -139,7 +152,8 @@ pub(crate) async fn prepare(spec: &TunnelSpec) -> Result<IpTunnel, Failure> {
     tunnel.map_err(|error| failure("ip tunnel", error))
 }
 
-/// Opens the tunnel and keeps the interface as the server says, until either fails.
+/// Opens the tunnel and keeps the interface as the server says, until either fails. A path that is too
+/// narrow for IPv6 costs no more than that.
 pub(crate) async fn run(
     tunnel: &mut IpTunnel,
     connection: &Connection,
@@ -151,10 +165,24 @@ pub(crate) async fn run(
     let opened = tunnel.open(connection, request).await;
     opened.map_err(|error| failure(&subject, error))?;
     loop {
-        match tunnel.next_event().await {
-            Ok(event) => announce(&subject, &event)?,
-            Err(error) => return Err(failure(&subject, error)),
-        }
+        let error = match tunnel.next_event().await {
+            Ok(event) => {
+                announce(&subject, &event)?;
+                continue;
+            }
+            Err(error) => error,
+        };
+        let narrower = match tunnel.is_left_with_ipv4(&error) {
+            true => spec.with_ipv4(),
+            false => None,
+        };
+        let Some(narrower) = narrower else {
+            return Err(failure(&subject, error));
+        };
+        say(&format!("{subject}: {error}; going on with IPv4 alone"))?;
+        let request = narrower.request(headers)?;
+        let reopened = tunnel.reopen_with_ipv4(connection, request).await;
+        reopened.map_err(|error| failure(&subject, error))?;
     }
 }
 
@@ -166,21 +194,28 @@ pub(crate) async fn close(tunnel: IpTunnel) {
     }
 }
 
-/// Tells the user what becomes of the interface; programs read it, too.
+/// Tells the user what becomes of the interface.
 fn announce(subject: &str, event: &IpTunnelEvent) -> Result<(), Failure> {
-    let line = match event {
-        IpTunnelEvent::Up { .. } => format!("{subject} {event}\n"),
+    match event {
+        IpTunnelEvent::Up { .. } => say(&format!("{subject} {event}")),
         IpTunnelEvent::NoDefault(_) | IpTunnelEvent::Incomplete(_) => {
             warn!("{subject}: {event}");
-            return Ok(());
+            Ok(())
         }
-        _ => format!("{subject}: {event}\n"),
-    };
+        _ => say(&format!("{subject}: {event}")),
+    }
+}
+
+/// Writes a line; programs read it, too.
+fn say(line: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(line.as_bytes())
+    writeln!(out, "{line}")
         .and_then(|()| out.flush())
         .map_err(|error| Failure::local("standard output", &error))
 }
+
+/// What to do about a path that is too narrow for IPv6.
+const WITHOUT_IPV6: &str = "a tunnel for IPv4 alone, with an IPv4 --target, needs no such path";
 
 /// What `error` means for a run.
 fn failure(subject: &str, error: IpTunnelError) -> Failure {
@@ -208,8 +243,10 @@ fn failure(subject: &str, error: IpTunnelError) -> Failure {
             TunnelFailure::Refused => (Exit::Refused, "the server's log may say why"),
             TunnelFailure::Malformed(_) => (Exit::Refused, "tell whoever runs the server"),
             TunnelFailure::Device(_) => (Exit::Failed, ""),
+            TunnelFailure::Path(_) => (Exit::Lost, WITHOUT_IPV6),
             _ => (Exit::Lost, ""),
         },
+        IpTunnelError::Aborted => (Exit::Lost, WITHOUT_IPV6),
         IpTunnelError::NoIpv6 => (Exit::Failed, "leave out --target, or name one of IPv4"),
         _ => (Exit::Failed, ""),
     };

@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
     after_help = "\
 Signals: SIGTERM and SIGINT let what is under way end; a second one ends at once.
 Log: on standard error, as RUST_LOG says (default: info).
-Exit codes: 0 ended as asked, 1 failed, 2 wrong configuration or usage."
+Exit codes: 0 ended as asked, 1 failed or doctor misses something, 2 wrong configuration or usage."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]

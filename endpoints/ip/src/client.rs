@@ -7,7 +7,9 @@
 //!    │                      │ addresses, routes, MTU, as the server says them
 //!    ▼                      ▼
 //! next_event ◄── the interface is made what they say, one state after the other
-//!    │
+//!    │       │
+//!    │   reopen_with_ipv4: another tunnel on the same interface, when the path carries no IPv6
+//!    ▼
 //! close: what the host had before
 //! ```
 
@@ -35,7 +37,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use pasque::connection::{ClientError, OpenTunnel};
-use pasque::{Connection, Request};
+use pasque::{Connection, Request, StreamError};
 use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -51,12 +53,16 @@ use self::ledger::Ledger;
 pub use self::options::IpTunnelOptions;
 use self::prefixes::{any_address, is_assignable, link_address};
 use crate::device::PacketDevice;
-use crate::flow::{ClientWants, IpClientFlow, TunnelState};
+use crate::flow::{ClientWants, IpClientFlow, TunnelFailure, TunnelState};
 use crate::link::{Link, LinkState};
 use crate::routes::Routes;
 
 /// How long until what was in the way is looked for again: nobody tells when it goes.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// The code of a stream whose tunnel a server of this project has aborted for its path: none is meant
+/// for that in particular (RFC 9484 §7.2).
+const ABORTED: u64 = StreamError::RequestCancelled.code();
 
 /// How long after the interface the end of its tunnel may be told.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -73,8 +79,8 @@ pub struct IpTunnel {
     has_v6: bool,
     host: Box<dyn Host>,
     bypass: Bypass,
-    /// Moves into the flow.
-    device: Option<Arc<dyn PacketDevice>>,
+    /// The flow has it, too; this one keeps the interface until there is another flow.
+    device: Arc<dyn PacketDevice>,
     running: Option<Running>,
     /// What the interface is now.
     applied: LinkState,
@@ -97,13 +103,18 @@ struct Running {
 }
 
 impl Running {
-    /// Why the tunnel has ended: its stream tells a code, the flow a reason.
+    /// Why the tunnel has ended: its stream tells a code, the flow a reason. A server that aborts it
+    /// for its path may do so before this end does.
     fn reason(&self, ended: Result<(), ClientError>) -> IpTunnelError {
-        let failure = self.states.borrow().failure.clone();
-        match (failure, ended) {
-            (Some(failure), _) => failure.into(),
+        let state = self.states.borrow();
+        match (&state.failure, ended) {
+            (Some(failure), _) => failure.clone().into(),
             (None, Ok(())) => IpTunnelError::Ended,
-            (None, Err(error)) => IpTunnelError::Lost(error),
+            (None, Err(error)) => match (&error, state.shortcoming()) {
+                (ClientError::Reset(_), Some(path)) => TunnelFailure::Path(path).into(),
+                (ClientError::Reset(ABORTED), None) if state.has_ipv6() => IpTunnelError::Aborted,
+                _ => IpTunnelError::Lost(error),
+            },
         }
     }
 }
@@ -153,7 +164,7 @@ impl IpTunnel {
             has_v6,
             host,
             bypass,
-            device: Some(device),
+            device,
             running: None,
             applied: LinkState::default(),
             obstacle: None,
@@ -187,18 +198,55 @@ impl IpTunnel {
         if asked.is_empty() {
             return Err(IpTunnelError::NoIpv6);
         }
+        self.start(connection, request, asked).await
+    }
+
+    /// Whether `error`, by which the tunnel ended, is no matter for a tunnel with the IPv4 addresses
+    /// alone that this one had beside those of IPv6.
+    pub fn is_left_with_ipv4(&self, error: &IpTunnelError) -> bool {
+        let had = Families::of(&self.addresses);
+        let is_about_ipv6 = matches!(
+            error,
+            IpTunnelError::Failed(TunnelFailure::Path(_)) | IpTunnelError::Aborted
+        );
+        had.v4 && had.v6 && is_about_ipv6
+    }
+
+    /// Asks for another tunnel in place of the one that has ended, for IPv4 alone, which `request` has
+    /// to say, too. The interface stays as it is until the server has assigned an address, which is asked
+    /// to be the one that it had: connections inside the tunnel go on.
+    ///
+    /// # Errors
+    /// The server's refusal, or why there is no answer.
+    pub async fn reopen_with_ipv4(
+        &mut self,
+        connection: &Connection,
+        request: Request,
+    ) -> Result<(), IpTunnelError> {
+        self.has_v6 = false;
+        self.is_up = false;
+        self.obstacle = None;
+        self.addresses.retain(IpNetwork::is_ipv4);
+        let former = std::mem::take(&mut self.addresses);
+        self.start(connection, request, former).await
+    }
+
+    /// Opens a tunnel and asks for these addresses.
+    async fn start(
+        &mut self,
+        connection: &Connection,
+        request: Request,
+        asked: Vec<IpNetwork>,
+    ) -> Result<(), IpTunnelError> {
         let wants = ClientWants {
             request: asked,
-            advertise: Routes::from_config(&self.options.advertise),
+            advertise: Routes::from_config(&self.options.advertise).only(true, self.has_v6),
             // Who forwards for others has to know that the tunnel carries IPv6 (RFC 9484 §7.2).
             mtu_probe: !self.options.advertise.is_empty(),
             ..ClientWants::default()
         };
-        let Some(device) = self.device.take() else {
-            return Err(IpTunnelError::Ended);
-        };
         let (updates, states) = watch::channel(TunnelState::default());
-        let flow = IpClientFlow::new(device, wants, updates);
+        let flow = IpClientFlow::new(self.device.clone(), wants, updates);
         let tunnel: OpenTunnel = connection.open(request, flow).await?;
         self.running = Some(Running {
             server: connection.peer_addr().map(|peer| peer.ip().to_canonical()),
@@ -213,7 +261,8 @@ impl IpTunnel {
     /// was. The interface does not change while nobody waits here.
     ///
     /// # Errors
-    /// The tunnel is over, and why. Only [`close`](Self::close) makes sense then.
+    /// The tunnel is over, and why. Only [`close`](Self::close) makes sense then, or
+    /// [`reopen_with_ipv4`](Self::reopen_with_ipv4).
     pub async fn next_event(&mut self) -> Result<IpTunnelEvent, IpTunnelError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -237,6 +286,8 @@ impl IpTunnel {
             let state = running.states.borrow_and_update().clone();
             let server = running.server;
             if let Some(failure) = state.failure {
+                // Until then the flow may still read from the interface.
+                let _ = timeout(GOODBYE, &mut running.ended).await;
                 return Err(failure.into());
             }
             if let Err(error) = self.follow(state, server).await {
@@ -296,11 +347,15 @@ impl IpTunnel {
         let no_default = match &state.routes {
             Some(offered) => self.options.routes.missing_default(offered),
             // Nothing is said yet about what will be missing.
-            None => Families::default(),
+            None => self.no_default,
         };
-        let offered = state.routes.unwrap_or_default();
         let families = Families::of(&addresses);
-        let mut routes = self.options.routes.select(&offered, families)?;
+        let mut routes = match &state.routes {
+            Some(offered) => self.options.routes.select(offered, families)?,
+            // Those of the tunnel before stay until the server says anew where this one leads.
+            None if !self.applied.routes.is_empty() => self.applied.routes.clone(),
+            None => self.options.routes.select(&Routes::default(), families)?,
+        };
         routes.retain(is_usable);
         let wanted = LinkState {
             mtu: state.mtu,

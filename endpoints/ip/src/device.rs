@@ -13,6 +13,7 @@
 //! [`Link`](crate::link::Link).
 
 mod access;
+mod load;
 mod memory;
 mod name;
 mod offload_device;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use access::check_access;
+pub use load::{Load, Reads};
 pub use memory::{MemoryDevice, MemoryPeer};
 pub(crate) use name::MAX_NAME_LEN;
 pub use queue::{Queue, open};
@@ -49,12 +51,13 @@ pub trait PacketDevice: Send + Sync + 'static {
     /// The longest packet that the interface carries, in bytes, as it was last set.
     fn mtu(&self) -> usize;
 
-    /// Adds to `batch`, which must have room, at least one packet that the host sends through the
-    /// interface. Each is one IP packet with [`HEADROOM`](pasque::HEADROOM) in front of it.
+    /// Adds to `reads`, which must not be full, at least one load that the host sends through the
+    /// interface. Each of its packets is one IP packet with [`HEADROOM`](pasque::HEADROOM) in front of
+    /// it.
     ///
     /// # Errors
     /// The interface is gone. Nothing comes after that: drop the device.
-    fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>>;
+    fn poll_recv(&self, cx: &mut Context<'_>, reads: &mut Reads) -> Poll<io::Result<()>>;
 
     /// Hands packets to the host, in the order of each flow. What stays in `batch` found no room
     /// now; a packet that the kernel refuses for itself is dropped and [counted](Self::refused).

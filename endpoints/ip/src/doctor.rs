@@ -90,17 +90,25 @@ impl Family<'_> {
 
     fn forwarding(&self, facts: &Facts) -> Finding {
         let subject = format!("{} forwarding", self.name());
-        let (state, key) = match self.is_v6 {
-            false => (facts.forwarding_v4, "net.ipv4.ip_forward"),
-            true => (facts.forwarding_v6, "net.ipv6.conf.all.forwarding"),
+        let (state, key, host_only) = match self.is_v6 {
+            false => (facts.forwarding_v4, "net.ipv4.ip_forward", &[][..]),
+            true => (
+                facts.forwarding_v6,
+                "net.ipv6.conf.all.forwarding",
+                &facts.host_only[..],
+            ),
         };
         match state {
             Some(true) => Finding::fine(subject, format!("{key} is on")),
-            Some(false) => Finding::missing(
-                subject,
-                format!("{key} is off: nothing that a client sends goes further"),
-                Some(format!("sysctl -w {key}=1")),
-            ),
+            Some(false) => {
+                let found = format!("{key} is off: nothing that a client sends goes further");
+                // A dot of a name is a slash in a key. It has to be done first.
+                let hear = |name: &String| {
+                    format!("net.ipv6.conf.{}.accept_ra=2 ", name.replace('.', "/"))
+                };
+                let first: String = host_only.iter().map(hear).collect();
+                Finding::missing(subject, found, Some(format!("sysctl -w {first}{key}=1")))
+            }
             None => Finding::unknown(subject, format!("{key} cannot be read")),
         }
     }

@@ -22,6 +22,7 @@ use pasque::policy::{EgressPolicy, HostPolicy, Rule};
 use pasque::prelude::*;
 use pasque::proxy_status::ProxyError;
 use pasque::resolve::{ResolveError, Resolver};
+use tokio::time::timeout;
 use tracing::debug;
 
 use self::claims::Claim;
@@ -42,6 +43,10 @@ use crate::shared::{Shared, SharedOptions};
 
 /// When a client may ask again that found every address in use, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("30");
+
+/// How long a client waits for its former tunnels to be put away, which takes the kernel some
+/// milliseconds each.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// Seconds in which an address is kept for a client that left: a day.
 const LEASE_S: u64 = 86_400;
@@ -247,6 +252,8 @@ impl Endpoint for IpEndpoint {
         let routes = started.routes_within(&scope)?;
 
         let client = ClientKey::new(&request.identity, request.peer.ip());
+        // Late is better than with another address, for who has just lost a tunnel.
+        let _ = timeout(SETTLE_TIME, started.pools.settle(&client)).await;
         let lease = started.pools.lease(&client, &scope).map_err(exhausted)?;
         let addresses = lease.addresses().to_vec();
         let (device, seat) = started.place.take_seat(&addresses).await?;

@@ -26,7 +26,7 @@ pub use self::server::IpFlow;
 pub(crate) use self::server::{ClientState, Seat, ServerTunnel};
 pub use self::state::{TunnelFailure, TunnelState};
 use crate::filter::{Counters, Rejection, Way};
-use crate::mtu::PathFailure;
+use crate::mtu::{PathFailure, PathGuard};
 use crate::packet::Header;
 use crate::session::OutCapsule;
 
@@ -58,7 +58,7 @@ trait Role: Send + 'static {
     fn on_capsule(&mut self, capsule: Capsule<'_>, answers: &mut Vec<OutCapsule>) -> Result<bool>;
 
     /// Tells whoever keeps the interface what addresses, routes and MTU are now.
-    fn report(&mut self, mtu: u32);
+    fn report(&mut self, path: &PathGuard);
 
     /// The path carries no IPv6: the tunnel ends.
     fn on_path_failure(&mut self, failure: PathFailure);

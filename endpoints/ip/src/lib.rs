@@ -20,9 +20,11 @@
 //! edges are [`device`], where packets enter and leave the host, and [`link`], which sets addresses
 //! and routes. [`flow`] joins the two.
 //!
-//! Nothing is fragmented, retransmitted or held back here. A packet that no datagram carries is
-//! dropped, and its sender told (RFC 9484 §10.1).
+//! Nothing is fragmented or retransmitted here. A packet that no datagram carries is dropped, and its
+//! sender told (RFC 9484 §10.1). What a host sends faster than the tunnel carries it waits for a while,
+//! each flow for itself.
 
+mod backlog;
 pub mod capsules;
 pub mod checksum;
 pub mod client;

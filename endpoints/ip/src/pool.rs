@@ -46,6 +46,7 @@ use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 use pasque::proxy_status::ProxyError;
+use tokio::sync::watch;
 
 use self::addresses::AddressPool;
 use self::block::Family;
@@ -66,6 +67,8 @@ struct Shared {
     /// Locked when tunnels begin, ask and end, never for a packet.
     pools: Mutex<Vec<AddressPool>>,
     prefixes: Vec<IpNetwork>,
+    /// Leases that are about to end, and how that is noticed.
+    ending: Mutex<Vec<(ClientKey, watch::Receiver<()>)>>,
 }
 
 impl AddressPools {
@@ -94,6 +97,7 @@ impl AddressPools {
         Ok(Self(Arc::new(Shared {
             pools: Mutex::new(pools),
             prefixes: prefixes.to_vec(),
+            ending: Mutex::default(),
         })))
     }
 
@@ -129,6 +133,19 @@ impl AddressPools {
         ))
     }
 
+    /// Waits for the leases of `client` that are [about to end](Lease::begin_end): who comes back at
+    /// once wants the addresses that are in them.
+    pub(crate) async fn settle(&self, client: &ClientKey) {
+        let of_client = |(key, ended): &(ClientKey, watch::Receiver<()>)| {
+            (key == client).then(|| ended.clone())
+        };
+        let ending: Vec<_> = self.ending().iter().filter_map(of_client).collect();
+        for mut ended in ending {
+            // An error: that is the end.
+            while ended.changed().await.is_ok() {}
+        }
+    }
+
     /// How many addresses of each pool nobody has, for the log.
     pub fn free(&self) -> Vec<(IpNetwork, u128)> {
         let pools = self.lock();
@@ -142,6 +159,10 @@ impl AddressPools {
     /// to fear from a thread that panicked with the lock.
     fn lock(&self) -> MutexGuard<'_, Vec<AddressPool>> {
         self.0.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ending(&self) -> MutexGuard<'_, Vec<(ClientKey, watch::Receiver<()>)>> {
+        self.0.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -208,16 +229,14 @@ pub enum PoolError {
         /// What such addresses are for.
         purpose: &'static str,
     },
-    /// The address written in the prefix is one that no host can have.
+    /// The address written in the prefix is the network's, which no host can have.
     #[error(
-        "the address in the pool {prefix} is its {reserved} address, expected the server's own \
+        "the address in the pool {prefix} is its network address, expected the server's own \
          address such as {example}/{}", prefix.prefix()
     )]
     OwnAddress {
         /// The pool.
         prefix: IpNetwork,
-        /// What the address is: "network" or "broadcast".
-        reserved: &'static str,
         /// An address that would do.
         example: IpAddr,
     },

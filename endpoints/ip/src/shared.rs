@@ -30,7 +30,7 @@ use tracing::error;
 use self::inbox::{Inbox, OpenInbox};
 use self::port::{SharedPort, SharedSeat};
 use self::readers::Readers;
-use crate::device::{self, DeviceKind, PacketDevice};
+use crate::device::{self, DeviceKind, Load, PacketDevice, Reads};
 use crate::filter::{Counters, DropReason, Register, SharedCounters};
 use crate::flow::{ClientState, Seat};
 use crate::icmp::{self, ErrorLimiter, Problem};
@@ -130,42 +130,39 @@ impl Shared {
     }
 
     /// Hands what came from the interface to the tunnels.
-    fn switch(&self, batch: &mut Batch, device: &dyn PacketDevice) {
+    fn switch(&self, reads: &mut Reads, device: &dyn PacketDevice) {
         let inboxes = self.inboxes.read();
         let mut open: Option<(*const Inbox, OpenInbox<'_>)> = None;
-        let mut strays = Batch::new();
-        for packet in batch.drain() {
-            let inbox = destination(&packet).and_then(|address| inboxes.get(address));
+        let mut strays = Vec::new();
+        for load in reads.drain() {
+            let inbox = destination(load.whole()).and_then(|address| inboxes.get(address));
             let Some(inbox) = inbox else {
-                let pushed = strays.push(packet);
-                debug_assert!(pushed.is_ok());
+                strays.push(load);
                 continue;
             };
-            // Packets of one flow come in runs: one lock for each.
+            // What is for one client comes in runs: one lock for each.
             match &mut open {
-                Some((which, open)) if *which == Arc::as_ptr(inbox) => open.push(packet),
+                Some((which, open)) if *which == Arc::as_ptr(inbox) => open.push(load),
                 _ => {
                     drop(open.take());
-                    open.insert((Arc::as_ptr(inbox), inbox.open()))
-                        .1
-                        .push(packet);
+                    open.insert((Arc::as_ptr(inbox), inbox.open())).1.push(load);
                 }
             }
         }
         drop(open);
         drop(inboxes);
         if !strays.is_empty() {
-            self.refuse(&mut strays, device);
+            self.refuse(strays, device);
         }
     }
 
     /// Drops packets to clients that are not there, and tells their senders.
     #[cold]
-    fn refuse(&self, strays: &mut Batch, device: &dyn PacketDevice) {
+    fn refuse(&self, strays: Vec<Load>, device: &dyn PacketDevice) {
         let mut counters = Counters::default();
         let mut replies = Batch::new();
         let now = tokio::time::Instant::now().into_std();
-        for packet in strays.drain() {
+        for packet in strays.into_iter().flatten() {
             let Ok(header) = packet::parse(&packet) else {
                 counters.inward.lose(1, DropReason::DestinationNotAssigned);
                 continue;
@@ -235,9 +232,12 @@ fn link_state(own: &[IpNetwork], clients: &HashMap<u64, ClientState>) -> LinkSta
     accepted.sort_unstable();
     accepted.dedup();
     routes.extend(accepted);
+    // Alone: with the length of its pool, the kernel would take the last address of an IPv4 pool for a
+    // broadcast address and the first one of an IPv6 pool for its own, as the subnet's router.
+    let alone = |own: &IpNetwork| LinkAddress::new(own.ip().into());
     LinkState {
         mtu: narrowest.max(MIN_MTU_V6),
-        addresses: own.iter().copied().map(LinkAddress::new).collect(),
+        addresses: own.iter().map(alone).collect(),
         routes,
     }
 }

@@ -220,6 +220,40 @@ fn every_key_but_four_has_a_default() {
 }
 
 #[test]
+fn ip_64_every_congestion_control_is_one() {
+    let with = |value: &str| {
+        parse(&format!(
+            r#"{{ "cert_file": "c", "key_file": "k", "congestion_control": {value},
+                 "endpoints": [{{ "path": "p", "type": "TestProxy" }}] }}"#
+        ))
+    };
+    for off in [
+        r#""none""#,
+        r#""off""#,
+        r#""disabled""#,
+        r#""""#,
+        "false",
+        "null",
+        "0",
+    ] {
+        let error = with(off).err().map(|error| error.to_string());
+        let error = error.unwrap_or_else(|| panic!("{off} is accepted"));
+        assert!(error.contains("congestion_control"), "{error}");
+    }
+    // A new one has to be judged here: RFC 9484 §10 has more to do where there is none.
+    let names = with(r#""none""#).unwrap_err().to_string();
+    for (name, control) in [
+        ("cubic", CongestionControl::Cubic),
+        ("reno", CongestionControl::Reno),
+        ("bbr2", CongestionControl::Bbr2),
+    ] {
+        let config = with(&format!("{name:?}")).unwrap();
+        assert_eq!(config.congestion_control, control);
+        assert!(names.contains(name), "{names}");
+    }
+}
+
+#[test]
 fn paths_start_in_the_folder_of_the_file() {
     for (file, folder) in [
         ("server.json", "."),

@@ -1,9 +1,10 @@
 //! Who gets which address, and when there is none left.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use pasque::connection::ClientError;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, Mode, OWN, Setup};
 use crate::probe::{Answer, Ping};
@@ -29,7 +30,8 @@ async fn is_full(lab: &Lab) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ip_12_14_a_pool_serves_as_many_as_it_has_places_and_a_place_comes_back() {
-    // Eight addresses: the network's, the server's, the broadcast address, and five for clients.
+    // Eight addresses: the network's, the server's, and six for clients. The last of them would be a
+    // broadcast address, were there a subnet.
     for mode in [Mode::AUTO_CLIENT, Mode::AUTO_SHARED] {
         let lab = Setup::new(mode)
             .endpoint("addresspools", json!(["10.76.0.1/29"]))
@@ -38,31 +40,45 @@ async fn ip_12_14_a_pool_serves_as_many_as_it_has_places_and_a_place_comes_back(
             .await;
         let connection = lab.connect(1);
         let mut others = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..5 {
             others.push(RawTunnel::open(&connection, "%2A", "%2A").await.unwrap());
         }
-        let fifth = lab.client(0, &[]).await;
+        let sixth = lab.client(0, &[]).await;
+        assert_eq!(sixth.v4, Some(Ipv4Addr::new(10, 76, 0, 7)));
         assert!(is_full(&lab).await);
-        let mut sixth = lab.launch(0, &[]);
-        let status = sixth.exit().await.unwrap();
-        assert_eq!(status.code(), Some(REFUSED), "{}", sixth.output());
+        let mut seventh = lab.launch(0, &[]);
+        let status = seventh.exit().await.unwrap();
+        assert_eq!(status.code(), Some(REFUSED), "{}", seventh.output());
         // The others have not noticed.
         assert_eq!(
             Ping::to(OWN).send(lab.place(0)),
             Answer::Reply { from: OWN.into() }
         );
+        // From the server, too, the last address is one host.
+        let last = sixth.v4.unwrap();
+        let answer = Ping::to(last).send(&lab.network.server);
+        assert_eq!(answer, Answer::Reply { from: last.into() });
+        for place in [&lab.network.server, lab.place(0)] {
+            let broadcasts = place.show("route show table local type broadcast").unwrap();
+            let in_pool = |route: &&Value| {
+                let to = route["dst"].as_str().unwrap();
+                to.starts_with("10.76.0.")
+            };
+            let found: Vec<_> = broadcasts.iter().filter(in_pool).collect();
+            assert!(found.is_empty(), "{mode:?}: {found:?}");
+        }
 
         // One leaves; another one is served, at once or very soon, and it is full again.
         drop(others.pop());
         tokio::time::sleep(Duration::from_secs(1)).await;
         let next = lab.client(0, &[]).await;
-        assert_ne!(next.v4, fifth.v4);
+        assert_ne!(next.v4, sixth.v4);
         let answer = Ping::to(OWN).through(&next.interface).send(lab.place(0));
         assert_eq!(answer, Answer::Reply { from: OWN.into() });
         assert!(is_full(&lab).await);
         // And so it is when a program with an interface leaves.
-        let address = fifth.v4;
-        lab.leave(fifth).await;
+        let address = sixth.v4;
+        lab.leave(sixth).await;
         let last = lab.client(0, &[]).await;
         assert_eq!(last.v4, address);
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{LazyLock, Mutex};
 use std::task::Poll;
 
+use http::StatusCode;
 use pasque::prelude::*;
 use pasque_tests::netns::Network;
 use pasque_tests::{Process, program};
@@ -15,12 +16,17 @@ use crate::lab::{Client, Mode, Setup, addresses, routes, wait};
 use crate::local::LocalServer;
 use crate::tunnel::{ADDRESS_ASSIGN, ROUTE_ADVERTISEMENT};
 
+/// How the client says that the server refused.
+const REFUSED: i32 = 4;
+
 /// A proxy that accepts every tunnel and sends capsules when it is told.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ScriptedProxy {
     /// Whose capsules: see [`Script`].
     script: String,
+    /// What the request has to have in the field of this name.
+    authorization: Option<String>,
 }
 
 pasque::register!(ScriptedProxy, "sends the capsules that a test tells it to",
@@ -38,6 +44,11 @@ type Capsules = mpsc::UnboundedReceiver<(u64, Vec<u8>)>;
 impl Endpoint for ScriptedProxy {
     async fn handle(&self, request: Request) -> Result<Response> {
         request.require_protocol("connect-ip")?;
+        let found = request.headers.get("authorization");
+        let found = found.and_then(|value| value.to_str().ok());
+        if self.authorization.is_some() && self.authorization.as_deref() != found {
+            return Err(Error::new(StatusCode::FORBIDDEN, "for somebody else"));
+        }
         let capsules = SCRIPTS.lock().unwrap().remove(&self.script);
         Ok(Response::flow(ScriptedFlow(
             capsules.expect("one tunnel for one script"),
@@ -73,12 +84,20 @@ struct Script {
 
 impl Script {
     async fn start() -> Self {
+        Self::start_for(None).await
+    }
+
+    /// One for those only who come with this field.
+    async fn start_for(authorization: Option<&str>) -> Self {
         let (network, place) = Setup::new(Mode::AUTO_CLIENT).clients(1).network().await;
         let (capsules, receiver) = mpsc::unbounded_channel();
         let script = network.server.name().to_owned();
         SCRIPTS.lock().unwrap().insert(script.clone(), receiver);
-        let endpoint =
+        let mut endpoint =
             json!({ "path": "ip", "type": "ScriptedProxy", "script": script, "anonymous": true });
+        if let Some(authorization) = authorization {
+            endpoint["authorization"] = json!(authorization);
+        }
         let server = LocalServer::start(&network.server, json!({ "endpoints": [endpoint] }));
         Self {
             capsules,
@@ -234,4 +253,22 @@ async fn ip_36_routes_outside_what_the_user_accepts_are_not_installed() {
     let client = Client::new(script.launch(&[])).await;
     script.wait_for_addresses(&client, &["192.0.2.11"]).await;
     script.wait_for_routes(&client, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_user_adds_to_requests_is_in_that_for_a_tunnel() {
+    let script = Script::start_for(Some("Basic YTpi")).await;
+    for (field, is_admitted) in [
+        ("authorization: Basic YTpj", false),
+        ("authorization: Basic YTpi", true),
+    ] {
+        let mut process = script.launch(&["--header", field]);
+        if is_admitted {
+            script.assign(&[(0, "10.76.0.2", 32)]);
+            Client::new(process).await.leave().await;
+        } else {
+            let status = process.exit().await.unwrap();
+            assert_eq!(status.code(), Some(REFUSED), "{}", process.output());
+        }
+    }
 }

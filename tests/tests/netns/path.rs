@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use pasque_tests::netns::Network;
 
-use crate::lab::{Client, FULL_MTU, Lab, Mode, Setup, wait};
+use crate::lab::{Client, FULL_MTU, Lab, Mode, Setup, addresses, wait};
 use crate::probe::{Answer, Ping};
 use crate::transfer::{Transfer, tcp};
 
 /// Within this time the traffic of a tunnel goes on when its path has become narrower.
 const RECOVERY: Duration = Duration::from_secs(10);
+
+/// How the client says that it has lost its tunnel.
+const LOST: i32 = 5;
 
 /// IP, UDP and what [`FULL_MTU`] is less than the UDP payload.
 const OVERHEAD: u32 = 20 + 8 + (1452 - FULL_MTU);
@@ -135,14 +138,85 @@ async fn ip_60_61_a_path_that_carries_no_ipv6_has_no_tunnel_with_ipv6() {
     let lab = Setup::new(Mode::AUTO_CLIENT).single_packets().start().await;
     narrow(&lab, 1250, Narrowing::Silent);
     let start = Instant::now();
-    let mut process = lab.launch(0, &[]);
+    let mut process = lab.launch(0, &["--target", "::/0"]);
     let status = process.exit().await.unwrap();
     assert!(start.elapsed() < RECOVERY, "{:?}", start.elapsed());
-    assert!(!status.success());
+    assert_eq!(status.code(), Some(LOST), "{}", process.output());
     // Its last words name the cause and the number that was missed.
     let said = process.output();
     let reason = said.lines().last().unwrap_or_default();
     assert!(reason.contains("MTU") && reason.contains("1280"), "{said}");
+}
+
+/// A tunnel with addresses of both versions on a path that becomes too narrow for IPv6 in the middle of
+/// transfers over IPv4, to the target or from it or both, which go on in a tunnel for IPv4 alone.
+async fn lose_ipv6(mode: Mode, ways: &[Way]) {
+    let lab = Setup::new(mode).single_packets().start().await;
+    let mut client = lab.client(0, &[]).await;
+    let here: IpAddr = client.v4.unwrap().into();
+    let there = Network::TARGET.into();
+    let start_one = |way: &Way| match way {
+        Way::Up => Transfer::start(lab.place(0), lab.target(), there, None),
+        Way::Down => Transfer::start(lab.target(), lab.place(0), here, None),
+    };
+    let transfers: Vec<_> = ways.iter().map(start_one).collect();
+    let go_on = |bytes| {
+        let start = Instant::now();
+        for transfer in &transfers {
+            transfer.wait_for(bytes);
+        }
+        let took = start.elapsed();
+        assert!(took < RECOVERY, "{mode:?}, {ways:?}: {took:?}");
+    };
+    go_on(1_000_000);
+    narrow(&lab, 1280, Narrowing::Silent);
+    // More than was on its way.
+    go_on(8_000_000);
+    let line = client.process.line("IPv4").await.unwrap();
+    // Who sends nothing long may hear of it from the other end, which does not say how short it is.
+    let knows_its_path = ways.contains(&Way::Up);
+    let most = 1280 - OVERHEAD;
+    let said: Vec<u32> = line
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect();
+    let is_found = |mtu: &u32| (most - 40..=most).contains(mtu);
+    assert!(
+        said.contains(&1280) && (said.iter().any(is_found) || !knows_its_path),
+        "what IPv6 needs and what there is: {line}"
+    );
+    let same_address = format!("{} up: {here}/32 mtu ", client.interface);
+    client.process.line(&same_address).await.unwrap();
+    go_on(8_000_000);
+    transfers.into_iter().for_each(Transfer::finish);
+
+    // It is the same interface, with an MTU that IPv6 could not have.
+    assert_eq!(addresses(lab.place(0), &client.interface), [here]);
+    if knows_its_path {
+        let mtu = client.mtu(lab.place(0));
+        assert!(is_found(&mtu), "{mtu}");
+        let answer = Ping::to(there).whole(mtu as usize).send(lab.place(0));
+        assert_eq!(answer, Answer::Reply { from: there });
+    }
+    client.leave().await;
+}
+
+/// Where a transfer goes, seen from the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ip_61_a_tunnel_goes_on_with_ipv4_when_its_path_carries_no_ipv6_any_more() {
+    lose_ipv6(Mode::AUTO_CLIENT, &[Way::Up, Way::Down]).await;
+    lose_ipv6(Mode::PLAIN_SHARED, &[Way::Up]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ip_61_a_download_goes_on_with_ipv4_when_its_path_carries_no_ipv6_any_more() {
+    lose_ipv6(Mode::PLAIN_CLIENT, &[Way::Down]).await;
 }
 
 /// What the target finds out about the path to `here`, by what it is told about what is too long.

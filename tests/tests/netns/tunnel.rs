@@ -43,7 +43,19 @@ impl RawTunnel {
         target: &str,
         protocol: &str,
     ) -> std::result::Result<Self, ClientError> {
+        let request = Request::tunnel("connect-ip", format!("/ip/{target}/{protocol}/"));
+        Self::ask(connection, request, &[]).await
+    }
+
+    /// Sends `request`, and these packets as soon as it may.
+    pub(crate) async fn ask(
+        connection: &Connection,
+        request: Request,
+        packets: &[Vec<u8>],
+    ) -> std::result::Result<Self, ClientError> {
         let outbound = Arc::<Mutex<Outbound>>::default();
+        let datagrams = packets.iter().map(|packet| [&[0], &packet[..]].concat());
+        outbound.lock().unwrap().datagrams.extend(datagrams);
         let (capsule_sender, capsules) = mpsc::unbounded_channel();
         let (packet_sender, packets) = mpsc::unbounded_channel();
         let flow = RawFlow {
@@ -51,7 +63,6 @@ impl RawTunnel {
             capsules: capsule_sender,
             packets: packet_sender,
         };
-        let request = Request::tunnel("connect-ip", format!("/ip/{target}/{protocol}/"));
         connection.open(request, flow).await?;
         Ok(Self {
             outbound,

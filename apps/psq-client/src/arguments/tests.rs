@@ -192,6 +192,28 @@ fn options_of_a_tunnel_that_belong_together_stay_together() {
     assert_eq!(own.device.as_deref(), Some("plain"));
     let own = options(&["--default-route"]).or(file());
     assert!(own.default_route && own.accept_routes.is_empty());
+    let own = options(&["--accept-routes", "::/0"]).or(file());
+    assert_eq!(own.accept_routes, ["::/0"]);
+    assert!(!own.default_route);
+    let own = options(&["--ip-template", "https://own/"]).or(file());
+    assert_eq!(own.ip_template.as_deref(), Some("https://own/"));
+    assert_eq!(own.destination, None);
+
+    let own = options(&[
+        "--target",
+        "::1",
+        "--ipproto",
+        "17",
+        "--device",
+        "auto",
+        "--advertise",
+        "10.0.0.0/8",
+    ]);
+    let own = own.or(file());
+    assert_eq!(own.target.as_deref(), Some("::1"));
+    assert_eq!(own.ipproto.as_deref(), Some("17"));
+    assert_eq!(own.device.as_deref(), Some("auto"));
+    assert_eq!(own.advertise, ["10.0.0.0/8"]);
 
     let all = options(&[]).or(file());
     assert_eq!(all.ip_template.as_deref(), Some("https://file/"));

@@ -218,6 +218,23 @@ fn ip_01_an_ip_proxy_has_a_default_template_or_names_its_server() {
 }
 
 #[test]
+fn ip_15_a_proxy_without_tls_is_not_spoken_to() {
+    for change in [
+        (|o| o.destination = Some("http://p.example".into())) as fn(&mut Options),
+        |o| o.destination = Some("p.example".into()),
+        |o| o.ip_template = Some("http://p.example:4443/ip/{target}/{ipproto}/".into()),
+    ] {
+        let mut options = Options {
+            ip: true,
+            ..options()
+        };
+        change(&mut options);
+        let text = failure(options, None);
+        assert!(text.contains("https"), "{text}");
+    }
+}
+
+#[test]
 fn every_file_has_a_place_of_its_own() {
     let places = |paths: &[&str], output| {
         let settings = Settings::new(options(), get(paths, output)).unwrap();

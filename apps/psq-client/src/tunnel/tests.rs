@@ -1,5 +1,6 @@
 use pasque::connection::{ClientError, CloseReason};
 use pasque_ip::device::DeviceKind;
+use pasque_ip::mtu::PathFailure;
 
 use super::*;
 
@@ -82,6 +83,21 @@ fn ip_02_a_variable_is_never_empty() {
     assert!(text.starts_with("--target: "), "{text}");
     let text = spec(|o| o.ipproto = Some(String::new())).unwrap_err();
     assert!(text.starts_with("--ipproto: "), "{text}");
+}
+
+#[test]
+fn ip_61_what_is_left_without_ipv6_is_asked_for_if_it_is_a_part_of_what_was() {
+    let narrower = |target: &str| {
+        let spec = spec(|o| (o.target, o.ipproto) = (Some(target.into()), Some("17".into())));
+        let narrower = spec.unwrap().with_ipv4();
+        narrower.map(|spec| spec.request(&HeaderMap::new()).unwrap().path)
+    };
+    assert_eq!(narrower("*").as_deref(), Some("/ip/0.0.0.0%2F0/17/"));
+    for target in ["::/0", "name.example", "192.0.2.0/24"] {
+        assert_eq!(narrower(target), None, "{target}");
+    }
+    let bare = spec_at("https://masque.example.org/?user=bob", |_| {});
+    assert!(bare.unwrap().with_ipv4().is_none());
 }
 
 #[test]
@@ -200,6 +216,11 @@ fn every_end_of_a_tunnel_has_its_exit_code() {
             IpTunnelError::Failed(TunnelFailure::Device("EBADFD".into())),
             Exit::Failed,
         ),
+        (
+            IpTunnelError::Failed(TunnelFailure::Path(PathFailure::Narrow { mtu: 1199 })),
+            Exit::Lost,
+        ),
+        (IpTunnelError::Aborted, Exit::Lost),
         (IpTunnelError::Ended, Exit::Lost),
         (IpTunnelError::Lost(ClientError::Reset(0x102)), Exit::Lost),
         (IpTunnelError::Lost(timed_out()), Exit::Lost),

@@ -9,6 +9,7 @@ use pasque::connection::ClientError;
 use super::choice::TooManyRoutes;
 use crate::device::DeviceError;
 use crate::flow::TunnelFailure;
+use crate::mtu::MIN_MTU_V6;
 
 /// Why there is no tunnel, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,13 @@ pub enum IpTunnelError {
     /// This end had to end the tunnel.
     #[error(transparent)]
     Failed(#[from] TunnelFailure),
+    /// The server has aborted a tunnel with IPv6 without a word, and this end knows of no reason. Who
+    /// sends nothing long does not notice that the path has become narrow.
+    #[error(
+        "the server aborted the tunnel, as servers do whose path to the client carries less than the \
+         {MIN_MTU_V6} bytes that IPv6 needs"
+    )]
+    Aborted,
     /// The server ended the tunnel in order.
     #[error("the server ended the tunnel")]
     Ended,

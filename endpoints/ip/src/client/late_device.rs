@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use pasque::Batch;
 
-use crate::device::{Interface, PacketDevice, Queue};
+use crate::device::{Interface, PacketDevice, Queue, Reads};
 
 /// A queue that registers itself with the runtime that uses it first: that of the connection's
 /// worker. On any other, each packet would wake two threads.
@@ -44,8 +44,8 @@ impl PacketDevice for LateDevice {
         self.interface.mtu()
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>> {
-        self.device()?.poll_recv(cx, batch)
+    fn poll_recv(&self, cx: &mut Context<'_>, reads: &mut Reads) -> Poll<io::Result<()>> {
+        self.device()?.poll_recv(cx, reads)
     }
 
     fn try_send(&self, batch: &mut Batch) -> io::Result<()> {

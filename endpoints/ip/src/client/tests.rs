@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 use super::host::fake::{FakeHost, uplink};
 use super::*;
 use crate::device::MemoryDevice;
-use crate::flow::TunnelFailure;
 use crate::link::LinkAddress;
 
 const SERVER: &str = "192.0.2.1";
@@ -25,6 +24,7 @@ fn state(addresses: &[&str], routes: &[&str], mtu: u32) -> TunnelState {
         addresses: prefixes(addresses),
         routes: Some(Routes::from_config(&prefixes(routes))),
         mtu,
+        path_mtu: mtu,
         failure: None,
     }
 }
@@ -328,6 +328,49 @@ async fn an_end_says_whose_it_was() {
         test.states = watch::channel(TunnelState::default()).0;
         test.end.take().unwrap().send(end).unwrap();
         assert_eq!(test.error().await.to_string(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ip_61_a_reset_of_a_tunnel_that_its_path_does_not_carry_is_told_as_that() {
+    let both = ["10.76.0.2/32", "fd76::2/128"];
+    let narrow = "the path carries IP packets of 1199 bytes, but IPv6 needs 1280: its MTU is too small \
+        for a tunnel with IPv6";
+    let aborted = "the server aborted the tunnel, as servers do whose path to the client carries less \
+        than the 1280 bytes that IPv6 needs";
+    for (addresses, path_mtu, code, expected, is_left_with_ipv4) in [
+        (&both[..], 1199, 0x10c, narrow, true),
+        (&both[..], 1199, 0x102, narrow, true),
+        (&both[1..], 1199, 0x10c, narrow, false),
+        // Nothing long was sent that could have been lost.
+        (&both[..], 1280, 0x10c, aborted, true),
+        (&both[1..], 1280, 0x10c, aborted, false),
+        // There is no IPv6, or another reason.
+        (
+            &both[..1],
+            1199,
+            0x10c,
+            "the server reset the stream (code 0x10c)",
+            false,
+        ),
+        (
+            &both[..],
+            1280,
+            0x102,
+            "the server reset the stream (code 0x102)",
+            false,
+        ),
+    ] {
+        let mut test = Test::new(IpTunnelOptions::default());
+        let mtu = state(addresses, &[], 1280);
+        test.says(TunnelState { path_mtu, ..mtu }).await;
+        // The server's flow was faster, and its stream tells no more than a code.
+        let end = test.end.take().unwrap();
+        end.send(Err(ClientError::Reset(code))).unwrap();
+        let error = test.error().await;
+        assert_eq!(error.to_string(), expected);
+        let is_left = test.tunnel.is_left_with_ipv4(&error);
+        assert_eq!(is_left, is_left_with_ipv4, "{addresses:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whether this process can make TUN interfaces at all, told before anything is started.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -24,16 +24,17 @@ pub fn check_access() -> Result<(), DeviceError> {
 }
 
 fn judge(opened: io::Result<()>, effective: CapabilitySet) -> Result<(), DeviceError> {
+    let may_make = effective.contains(CapabilitySet::NET_ADMIN);
     match opened {
         // ENODEV and ENXIO: the file is there, but no driver behind it.
-        Err(error) if is_missing(&error) => return Err(DeviceError::NoDriver),
-        Err(error) => return Err(DeviceError::Unopenable(error)),
-        Ok(()) => {}
-    }
-    if effective.contains(CapabilitySet::NET_ADMIN) {
-        Ok(())
-    } else {
-        Err(DeviceError::NotPermitted)
+        Err(error) if is_missing(&error) => Err(DeviceError::NoDriver),
+        // Where the file is closed to most users, root has it and the capability.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && !may_make => {
+            Err(DeviceError::NotPermitted)
+        }
+        Err(error) => Err(DeviceError::Unopenable(error)),
+        Ok(()) if !may_make => Err(DeviceError::NotPermitted),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -62,7 +63,9 @@ mod tests {
         }
         let error = judge(Err(Errno::ACCESS.into()), admin).unwrap_err();
         assert!(error.to_string().contains("Permission denied"), "{error}");
-        let error = judge(Ok(()), CapabilitySet::NET_RAW).unwrap_err();
-        assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+        for opened in [Ok(()), Err(Errno::ACCESS.into())] {
+            let error = judge(opened, CapabilitySet::NET_RAW).unwrap_err();
+            assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::PacketDevice;
+use super::{PacketDevice, Reads};
 
 /// Packets that wait in each direction at most: the queue of a TUN interface.
 const QUEUE_LEN: usize = 1000;
@@ -52,19 +52,16 @@ impl PacketDevice for MemoryDevice {
         self.mtu
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>> {
+    fn poll_recv(&self, cx: &mut Context<'_>, reads: &mut Reads) -> Poll<io::Result<()>> {
         let mut from_host = self
             .from_host
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let before = batch.len();
-        while !batch.is_full() {
+        let before = reads.len();
+        while !reads.is_full() {
             match from_host.poll_recv(cx) {
-                Poll::Ready(Some(packet)) => {
-                    let pushed = batch.push(packet);
-                    debug_assert!(pushed.is_ok());
-                }
-                _ if batch.len() > before => break,
+                Poll::Ready(Some(packet)) => reads.push(packet.into()),
+                _ if reads.len() > before => break,
                 Poll::Ready(None) => return Poll::Ready(Err(Errno::NODEV.into())),
                 Poll::Pending => return Poll::Pending,
             }
@@ -124,9 +121,9 @@ mod tests {
     use super::*;
 
     async fn receive(device: &MemoryDevice) -> io::Result<Vec<u8>> {
-        let mut batch = Batch::new();
-        poll_fn(|cx| device.poll_recv(cx, &mut batch)).await?;
-        Ok(batch.iter().map(|packet| packet[0]).collect())
+        let mut reads = Reads::default();
+        poll_fn(|cx| device.poll_recv(cx, &mut reads)).await?;
+        Ok(reads.drain().flatten().map(|packet| packet[0]).collect())
     }
 
     #[tokio::test]

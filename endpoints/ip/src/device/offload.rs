@@ -5,6 +5,7 @@
 //! Nothing here does input or output. [`Split`] makes packets of what the kernel hands over, and
 //! [`Coalescer`] finds what can be handed to the kernel together; each undoes the other.
 
+pub(super) mod buffers;
 mod coalesce;
 mod header;
 mod segment;
@@ -14,7 +15,7 @@ pub(super) mod tests;
 
 pub use coalesce::{Coalescer, Head, Run};
 pub use header::{Checksum, Segmentation, VirtioHeader};
-pub(super) use split::Rest;
+pub(super) use split::SuperPacket;
 pub use split::{Malformed, Split};
 
 /// The longest packet that two bytes of length describe, in bytes.

@@ -7,20 +7,20 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use pasque::{BATCH_LEN, Batch, Packet};
 use rustix::io::{Errno, read, retry_on_intr, writev};
 
-use super::offload::{Coalescer, Head, Rest, Run, Split, VirtioHeader};
+use super::offload::buffers::{self, READ_LEN};
+use super::offload::{Coalescer, Head, Run, Split, SuperPacket, VirtioHeader};
 use super::readiness::Readiness;
 use super::refusal::Refusal;
-use super::{Mtu, PacketDevice};
+use super::{Load, Mtu, PacketDevice, Reads};
 
-/// What one read takes at most, in bytes: a virtio header and the longest payload of IPv6 with its
-/// header. The kernel's super-packets are not longer unless it is told to make them so.
-const READ_LEN: usize = VirtioHeader::LEN + 40 + 65_535;
+/// A super-packet of at most so many bytes is copied out of its buffer, which is of 64 KiB: so that
+/// what waits takes the memory that it needs.
+const SMALL: usize = 16 << 10;
 
 thread_local! {
     /// Where super-packets are read to: one per thread, not per device, as there may be a device per
@@ -35,8 +35,6 @@ pub(super) struct OffloadDevice {
     fd: Readiness<OwnedFd>,
     /// Whether the kernel takes UDP datagrams together.
     udp: bool,
-    /// What a super-packet held beyond what a batch takes. Only the task that polls locks it.
-    rest: Mutex<Option<Rest>>,
     mtu: Mtu,
     refused: AtomicU64,
 }
@@ -46,31 +44,36 @@ impl OffloadDevice {
         Ok(Self {
             fd: Readiness::register(fd)?,
             udp,
-            rest: Mutex::new(None),
             mtu,
             refused: AtomicU64::new(0),
         })
     }
 
     /// One system call; returns how many packets it stands for.
-    fn read(&self, batch: &mut Batch, rest: &mut Option<Rest>) -> io::Result<usize> {
+    fn read(&self, reads: &mut Reads) -> io::Result<usize> {
         READ.with_borrow_mut(|buffer| {
-            buffer.resize(READ_LEN, 0);
+            if buffer.len() != READ_LEN {
+                *buffer = buffers::take();
+            }
             let len = read(self.fd.get_ref(), &mut buffer[..])?;
             if len == 0 {
                 return Err(Errno::NODEV.into());
             }
-            match Split::new(buffer.get(..len).unwrap_or_default()) {
-                Ok(split) => {
-                    let count = split.len();
-                    *rest = split.fill(batch);
-                    Ok(count)
-                }
-                Err(_) => {
-                    self.refuse(1);
-                    Ok(0)
-                }
-            }
+            let Ok(mut split) = Split::new(buffer.get(..len).unwrap_or_default()) else {
+                self.refuse(1);
+                return Ok(0);
+            };
+            let (count, progress) = (split.len(), split.progress());
+            let load = if count == 1 {
+                split.next().map(Load::from)
+            } else {
+                Some(Load::of_super(SuperPacket::new(
+                    take_out(buffer, len),
+                    progress,
+                )))
+            };
+            load.into_iter().for_each(|load| reads.push(load));
+            Ok(count)
         })
     }
 
@@ -125,6 +128,16 @@ impl OffloadDevice {
     }
 }
 
+/// Takes the first `len` bytes of `buffer`: with it, or as a copy if they are few.
+fn take_out(buffer: &mut Vec<u8>, len: usize) -> Vec<u8> {
+    if len <= SMALL {
+        return buffer.get(..len).unwrap_or_default().to_vec();
+    }
+    let mut taken = std::mem::take(buffer);
+    taken.truncate(len);
+    taken
+}
+
 /// Which packets of a batch need not be written again.
 struct Written([bool; BATCH_LEN]);
 
@@ -141,17 +154,9 @@ impl PacketDevice for OffloadDevice {
         self.mtu.get()
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>> {
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(left) = &mut *rest {
-            if left.fill(batch) {
-                *rest = None;
-            }
-            return Poll::Ready(Ok(()));
-        }
-        self.fd.poll_fill(cx, batch, &self.refused, |batch| {
-            self.read(batch, &mut rest)
-        })
+    fn poll_recv(&self, cx: &mut Context<'_>, reads: &mut Reads) -> Poll<io::Result<()>> {
+        self.fd
+            .poll_fill(cx, reads, &self.refused, |reads| self.read(reads))
     }
 
     fn try_send(&self, batch: &mut Batch) -> io::Result<()> {

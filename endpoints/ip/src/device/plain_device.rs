@@ -10,7 +10,7 @@ use tokio_tun::Tun;
 
 use super::readiness::Readiness;
 use super::refusal::Refusal;
-use super::{Mtu, PacketDevice};
+use super::{Mtu, PacketDevice, Reads};
 
 /// What one read asks for at least, in bytes: a block of the pool. It takes every packet of a tunnel,
 /// also one that was queued before the MTU was lowered.
@@ -38,17 +38,16 @@ impl PacketDevice for PlainDevice {
         self.mtu.get()
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>> {
+    fn poll_recv(&self, cx: &mut Context<'_>, reads: &mut Reads) -> Poll<io::Result<()>> {
         let len = self.mtu().max(MIN_READ_LEN);
-        self.tun.poll_fill(cx, batch, &self.refused, |batch| {
+        self.tun.poll_fill(cx, reads, &self.refused, |reads| {
             let mut packet = Packet::with_len(len);
             let read = self.tun.get_ref().try_recv(&mut packet)?;
             if read == 0 {
                 return Err(Errno::NODEV.into());
             }
             packet.truncate(read);
-            let pushed = batch.push(packet);
-            debug_assert!(pushed.is_ok());
+            reads.push(packet.into());
             Ok(1)
         })
     }

@@ -10,13 +10,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use pasque::{BATCH_LEN, Batch};
+use pasque::BATCH_LEN;
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio_tun::Tun;
 
+use super::Reads;
 use super::refusal::is_one_lost;
 
 /// What owns a descriptor and names the same one for as long as it lives.
@@ -44,28 +45,28 @@ impl<D: Descriptor> Readiness<D> {
         self.0.get_ref()
     }
 
-    /// Adds packets to `batch` as often as `read`, which is one system call, brings some: until there
+    /// Adds to `reads` as often as `read`, which is one system call, brings some: until there
     /// is no more, or no room. `read` says how many it brought; `lost` counts those that it could
     /// not.
     pub(super) fn poll_fill(
         &self,
         cx: &mut Context<'_>,
-        batch: &mut Batch,
+        reads: &mut Reads,
         lost: &AtomicU64,
-        mut read: impl FnMut(&mut Batch) -> io::Result<usize>,
+        mut read: impl FnMut(&mut Reads) -> io::Result<usize>,
     ) -> Poll<io::Result<()>> {
-        let before = batch.len();
+        let before = reads.len();
         loop {
             let Poll::Ready(guard) = self.0.poll_read_ready(cx) else {
                 return self.poll_gone(cx);
             };
             let mut guard = guard?;
-            if fill(batch, lost, &mut read)? {
+            if fill(reads, lost, &mut read)? {
                 guard.clear_ready();
             } else {
                 guard.retain_ready();
             }
-            if batch.len() > before || batch.is_full() {
+            if reads.len() > before || reads.is_full() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -82,17 +83,17 @@ impl<D: Descriptor> Readiness<D> {
     }
 }
 
-/// Reads until `batch` is full or nothing is left; true if nothing is left.
+/// Reads until `reads` is full or nothing is left; true if nothing is left.
 fn fill(
-    batch: &mut Batch,
+    reads: &mut Reads,
     lost: &AtomicU64,
-    mut read: impl FnMut(&mut Batch) -> io::Result<usize>,
+    mut read: impl FnMut(&mut Reads) -> io::Result<usize>,
 ) -> io::Result<bool> {
-    let before = batch.len();
+    let before = reads.len();
     let mut failures = 0;
     // Bounds also reads that bring nothing.
     for _ in 0..BATCH_LEN {
-        let brought = match read(batch) {
+        let brought = match read(reads) {
             Ok(brought) => brought,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -103,11 +104,11 @@ fn fill(
                 continue;
             }
             // It will be met again, when what was read before it has been taken.
-            Err(_) if batch.len() > before => return Ok(false),
+            Err(_) if reads.len() > before => return Ok(false),
             Err(error) => return Err(error),
         };
-        // The next read is likely to be like this one; what would not fit would be copied aside.
-        if batch.len() + brought.max(1) > BATCH_LEN {
+        // The next read is likely to be like this one.
+        if reads.len() + brought.max(1) > BATCH_LEN {
             break;
         }
     }
@@ -126,21 +127,21 @@ mod tests {
     use super::*;
 
     /// A script of reads: how many packets each brings, or its error.
-    fn script(reads: Vec<Result<usize, Errno>>) -> impl FnMut(&mut Batch) -> io::Result<usize> {
-        let mut reads = reads.into_iter();
-        move |batch| {
-            let count = reads.next().unwrap_or(Err(Errno::AGAIN))?;
+    fn script(steps: Vec<Result<usize, Errno>>) -> impl FnMut(&mut Reads) -> io::Result<usize> {
+        let mut steps = steps.into_iter();
+        move |reads| {
+            let count = steps.next().unwrap_or(Err(Errno::AGAIN))?;
             for _ in 0..count {
-                let _ = batch.push(Packet::copy_from(b"x"));
+                reads.push(Packet::copy_from(b"x").into());
             }
             Ok(count)
         }
     }
 
-    fn run(reads: Vec<Result<usize, Errno>>) -> (io::Result<bool>, usize, u64) {
-        let (mut batch, lost) = (Batch::new(), AtomicU64::new(0));
-        let result = fill(&mut batch, &lost, script(reads));
-        (result, batch.len(), lost.into_inner())
+    fn run(steps: Vec<Result<usize, Errno>>) -> (io::Result<bool>, usize, u64) {
+        let (mut reads, lost) = (Reads::default(), AtomicU64::new(0));
+        let result = fill(&mut reads, &lost, script(steps));
+        (result, reads.len(), lost.into_inner())
     }
 
     #[test]
@@ -172,9 +173,9 @@ mod tests {
     async fn a_reader_hears_of_an_error_that_comes_alone() {
         let (reader, writer) = std::io::pipe().unwrap();
         let device = Readiness::register(OwnedFd::from(writer)).unwrap();
-        let (mut batch, lost) = (Batch::new(), AtomicU64::new(0));
+        let (mut reads, lost) = (Reads::default(), AtomicU64::new(0));
         let mut receive = async || {
-            let filled = poll_fn(|cx| device.poll_fill(cx, &mut batch, &lost, script(vec![])));
+            let filled = poll_fn(|cx| device.poll_fill(cx, &mut reads, &lost, script(vec![])));
             timeout(Duration::from_secs(10), filled).await.unwrap()
         };
         assert!(receive().now_or_never().is_none());

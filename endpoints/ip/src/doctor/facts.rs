@@ -10,6 +10,10 @@ use super::firewall::Firewall;
 use crate::device;
 use crate::link;
 
+/// `RTF_DEFAULT` and `RTF_ADDRCONF` of `linux/ipv6_route.h`: the kernel has taken the route from a
+/// router advertisement.
+const ADVERTISED: u32 = 0x0001_0000 | 0x0004_0000;
+
 /// The host as it is, as far as it can be seen.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -17,6 +21,9 @@ pub(super) struct Facts {
     pub(super) device: Result<(), String>,
     pub(super) forwarding_v4: Option<bool>,
     pub(super) forwarding_v6: Option<bool>,
+    /// Interfaces with a default route of IPv6 that goes when this host becomes a router itself:
+    /// unless it is told otherwise, it hears no other router's advertisements then.
+    pub(super) host_only: Vec<String>,
     /// Networks that clients are offered, each with the way there or why there is none.
     pub(super) reached: Vec<(IpNetwork, Result<String, String>)>,
     /// The rules, or why they cannot be read.
@@ -35,6 +42,7 @@ impl Facts {
             device: device::check_access().map_err(|error| error.to_string()),
             forwarding_v4: switch("/proc/sys/net/ipv4/ip_forward"),
             forwarding_v6: switch("/proc/sys/net/ipv6/conf/all/forwarding"),
+            host_only: host_only(),
             reached,
             firewall: firewall.unwrap_or_else(|error| Err(error.to_string())),
         }
@@ -68,6 +76,32 @@ async fn way_to(address: IpAddr) -> Result<String, String> {
         }),
         Err(error) => Err(error.to_string()),
     }
+}
+
+fn host_only() -> Vec<String> {
+    let table = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+    let hears_as_router = |name: &str| {
+        let mode = fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"));
+        mode.is_ok_and(|mode| mode.trim() == "2")
+    };
+    let mut names = advertised(&table);
+    names.retain(|name| !hears_as_router(name));
+    names
+}
+
+/// The interfaces with advertised default routes in `/proc/net/ipv6_route`.
+pub(super) fn advertised(table: &str) -> Vec<String> {
+    let interface = |line: &str| {
+        // Destination, source and next router, each with what belongs to it, three numbers, then:
+        let mut columns = line.split_whitespace().skip(8);
+        let flags = u32::from_str_radix(columns.next()?, 16).ok()?;
+        let name = columns.next()?;
+        (flags & ADVERTISED == ADVERTISED).then(|| name.to_owned())
+    };
+    let mut names: Vec<_> = table.lines().filter_map(interface).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn switch(path: &str) -> Option<bool> {

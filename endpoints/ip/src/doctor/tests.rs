@@ -25,6 +25,7 @@ fn facts(rules: &[Value]) -> Facts {
         device: Ok(()),
         forwarding_v4: Some(true),
         forwarding_v6: Some(true),
+        host_only: Vec::new(),
         reached: vec![("0.0.0.0/0".parse().unwrap(), way)],
         firewall: Firewall::parse(&json!({ "nftables": rules }).to_string()),
     }
@@ -164,6 +165,32 @@ fn forwarding_that_is_off_and_a_destination_without_a_route_are_missing() {
             .to_string()
             .ends_with("\n         sysctl -w net.ipv4.ip_forward=1")
     }));
+}
+
+#[test]
+fn a_default_route_that_routers_advertise_outlasts_forwarding() {
+    let table = "\
+        00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
+        fe80000000000000cce13cfffe295eb6 00000400 00000001 00000000 00450003   eth0.7\n\
+        00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
+        20010db9000000000000000000000001 00000400 00000001 00000000 00000003     eth1\n\
+        00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
+        00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n";
+    assert_eq!(facts::advertised(table), ["eth0.7"]);
+
+    let mut facts = facts(&[]);
+    facts.forwarding_v6 = Some(false);
+    facts.host_only = vec!["eth0.7".into()];
+    facts
+        .reached
+        .push(("::/0".parse().unwrap(), Ok("directly".into())));
+    let findings = plan().examine(&facts);
+    let command = "sysctl -w net.ipv6.conf.eth0/7.accept_ra=2 net.ipv6.conf.all.forwarding=1";
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding.to_string().ends_with(command))
+    );
 }
 
 #[test]

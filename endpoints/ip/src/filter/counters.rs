@@ -148,6 +148,11 @@ impl Tally {
         self.dropped[reason.index()] += 1;
     }
 
+    /// Counts packets that are dropped some time after they were received.
+    pub(crate) fn drop_many(&mut self, count: u64, reason: DropReason) {
+        self.dropped[reason.index()] += count;
+    }
+
     /// Counts packets that were received and dropped before any flow saw them.
     pub(crate) fn lose(&mut self, count: u64, reason: DropReason) {
         self.received += count;

@@ -65,7 +65,7 @@ impl IpClientFlow {
             wants,
             updates,
         };
-        role.report(0);
+        role.report(&guard);
         Self {
             core: Core::new(role, device, guard, random_id()),
         }
@@ -174,7 +174,7 @@ impl Role for ClientRole {
         }
     }
 
-    fn report(&mut self, mtu: u32) {
+    fn report(&mut self, path: &PathGuard) {
         let addresses = self.session.addresses().to_vec();
         self.filter.set_held(&addresses);
         let routes = self.has_routes.then(|| self.session.routes().clone());
@@ -184,7 +184,8 @@ impl Role for ClientRole {
         let state = TunnelState {
             addresses,
             routes,
-            mtu,
+            mtu: path.link_mtu(self.has_ipv6()),
+            path_mtu: path.mtu(),
             failure: None,
         };
         if state != self.state {

@@ -1,25 +1,34 @@
 //! [`Core`]: what both ends of a tunnel have in common.
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use pasque::{BATCH_LEN, Batch, Capsule, Error, FlowCx, Packet, Result, StreamError};
+use pasque::{BATCH_LEN, Batch, Capsule, Error, FlowCx, Result, StreamError};
 use tokio::time::{Instant, Sleep};
 
 use super::{Role, context};
-use crate::device::PacketDevice;
+use crate::backlog::Backlog;
+use crate::device::{PacketDevice, Reads};
 use crate::filter::{Counters, DropReason};
 use crate::icmp::ErrorLimiter;
 use crate::mtu::PathGuard;
 use crate::session::OutCapsule;
 
+/// Packets that one turn reads from the interface at most, before other tunnels have their turn.
+const READ_BUDGET: usize = 4 * BATCH_LEN;
+
+/// With room for so many packets at once, the path takes all that it is given, and it is this program that
+/// is the slower one. What waits does so in the kernel then: packets that wait here are no longer in the
+/// cache when they go. With less room it is the path that is slow, there is time, and all is read that
+/// the host has sent, so that what is small can pass what is large.
+const AMPLE_ROOM: usize = BATCH_LEN;
+
 /// What both ends have in common.
 ///
-/// Nothing is queued but the rest of one read, when a turn has less room than the read brought, and what
-/// the interface refused for the moment, until the next turn.
+/// What the host sends faster than the tunnel does waits in the [`Backlog`]. The other way nothing is
+/// queued, but what the interface refused for the moment, until the next turn.
 pub(super) struct Core<R: Role> {
     // Fields are dropped in this order: the interface is to be gone before its addresses are free.
     pub(super) device: Arc<dyn PacketDevice>,
@@ -35,10 +44,10 @@ pub(super) struct Core<R: Role> {
     pub(super) unwritten: Batch,
     /// For the interface: ICMP errors about what came from it.
     pub(super) replies: Batch,
-    /// From the interface: one read. Kept for its memory.
-    pub(super) read: Batch,
+    /// From the interface: what one call brings. Kept for its memory.
+    pub(super) reads: Reads,
     /// For the peer: what the turn had no room for, judged and without context ID.
-    pub(super) waiting: VecDeque<Packet>,
+    pub(super) backlog: Backlog,
     /// Set once there is a runtime around.
     pub(super) timer: Option<Pin<Box<Sleep>>>,
     /// The limit that the guard saw last.
@@ -70,8 +79,8 @@ impl<R: Role> Core<R> {
             total: Counters::default(),
             unwritten: Batch::new(),
             replies: Batch::new(),
-            read: Batch::new(),
-            waiting: VecDeque::new(),
+            reads: Reads::default(),
+            backlog: Backlog::default(),
             timer: None,
             max_len: 0,
             is_guard_due: true,
@@ -97,7 +106,7 @@ impl<R: Role> Core<R> {
         let has_changed = self.role.on_capsule(capsule, &mut answers)?;
         send_capsules(&answers, cx);
         if has_changed {
-            self.role.report(self.guard.link_mtu(self.role.has_ipv6()));
+            self.role.report(&self.guard);
             self.is_guard_due = true;
             cx.task().waker().wake_by_ref();
         }
@@ -119,23 +128,28 @@ impl<R: Role> Core<R> {
         }
         self.watch_path(cx)?;
         self.retry()?;
-        self.send_waiting(cx);
-        let mut budget = BATCH_LEN;
-        while cx.room() > 0 {
+        let mut budget = READ_BUDGET;
+        let is_ample = cx.room() >= AMPLE_ROOM;
+        loop {
+            let has_enough = is_ample && self.backlog.len() >= cx.room();
+            if has_enough || self.backlog.is_full() {
+                break;
+            }
             if budget == 0 {
                 // Others come first; what is left is read in the next turn.
                 cx.task().waker().wake_by_ref();
                 break;
             }
-            match self.device.poll_recv(&mut cx.task(), &mut self.read) {
+            match self.device.poll_recv(&mut cx.task(), &mut self.reads) {
                 Poll::Pending => break,
                 Poll::Ready(Err(error)) => return Err(self.lose_device(error)),
                 Poll::Ready(Ok(())) => {
-                    budget = budget.saturating_sub(self.read.len().max(1));
-                    self.take_read(cx);
+                    budget = budget.saturating_sub(self.reads.len().max(1));
+                    self.take_reads(cx);
                 }
             }
         }
+        self.send_backlog(cx);
         self.send_replies()
     }
 
@@ -166,9 +180,10 @@ impl<R: Role> Drop for Core<R> {
         for _ in self.unwritten.drain() {
             self.counters.outward.drop_one(DropReason::Device);
         }
-        for _ in self.waiting.drain(..) {
-            self.counters.inward.drop_one(DropReason::QueueFull);
-        }
+        let waiting = self.backlog.len() as u64;
+        self.counters
+            .inward
+            .drop_many(waiting, DropReason::QueueFull);
         self.count();
         self.role.on_end(&self.total);
     }

@@ -4,6 +4,7 @@ use pasque::{FlowCx, Packet, Result};
 
 use super::core::Core;
 use super::{Role, context};
+use crate::device::Load;
 use crate::filter::{DropReason, Rejection};
 use crate::icmp::{self, Problem};
 use crate::mtu::MIN_MTU_V6;
@@ -11,64 +12,89 @@ use crate::packet::{self, Header};
 
 impl<R: Role> Core<R> {
     /// Judges what was read from the interface, and sends what there is room for.
-    pub(super) fn take_read(&mut self, cx: &mut FlowCx<'_>) {
-        let mut read = std::mem::take(&mut self.read);
-        self.counters.inward.received += read.len() as u64;
-        for mut packet in read.drain() {
-            let header = match packet::parse(&packet) {
+    pub(super) fn take_reads(&mut self, cx: &mut FlowCx<'_>) {
+        let mut reads = std::mem::take(&mut self.reads);
+        self.counters.inward.received += reads.len() as u64;
+        for mut load in reads.drain() {
+            // The packets of a super-packet are what it is.
+            let count = load.packets() as u64;
+            let header = match packet::parse(load.whole()) {
                 Ok(header) => header,
                 Err(malformed) => {
-                    self.counters.inward.drop_one(malformed.into());
+                    self.counters.inward.drop_many(count, malformed.into());
                     continue;
                 }
             };
-            packet.truncate(header.total_len);
-            match self.role.inward(&packet, &header) {
-                Ok(()) => self.send(packet, &header, cx),
+            load.truncate(header.total_len);
+            match self.role.inward(load.whole(), &header) {
+                Ok(()) => self.queue(load, &header, cx),
                 Err(Rejection { reason, problem }) => {
-                    self.counters.inward.drop_one(reason);
+                    self.counters.inward.drop_many(count, reason);
                     if let Some(problem) = problem {
-                        self.tell_host(problem, &packet, &header);
+                        self.tell_host(problem, load.whole(), &header);
                     }
                 }
             }
         }
-        self.read = read;
+        self.reads = reads;
     }
 
-    /// Sends a packet to the peer, now or when there is room.
+    /// Sends what there is room for, behind what waits.
     #[inline]
-    fn send(&mut self, mut packet: Packet, header: &Header, cx: &mut FlowCx<'_>) {
-        if context::datagram_len(packet.len()) > cx.max_len() {
-            self.counters.inward.drop_one(DropReason::TooBig);
-            let mtu = cx.max_len().saturating_sub(context::datagram_len(0)) as u32;
-            // RFC 8200 §5: no IPv6 host takes less for an answer.
-            let mtu = if header.is_v6() {
-                mtu.max(MIN_MTU_V6)
-            } else {
-                mtu
-            };
-            self.tell_host(Problem::TooBig { mtu }, &packet, header);
-        } else if cx.room() > 0 {
-            context::add(&mut packet);
-            cx.send(packet);
-            self.counters.inward.passed += 1;
-        } else {
-            self.waiting.push_back(packet);
-        }
-    }
-
-    /// Sends what the last turn had no room for.
-    pub(super) fn send_waiting(&mut self, cx: &mut FlowCx<'_>) {
-        while cx.room() > 0
-            && let Some(packet) = self.waiting.pop_front()
-        {
-            // The limit may have shrunk since the packet was read.
-            match packet::parse(&packet) {
-                Ok(header) => self.send(packet, &header, cx),
-                Err(malformed) => self.counters.inward.drop_one(malformed.into()),
+    fn queue(&mut self, mut load: Load, header: &Header, cx: &mut FlowCx<'_>) {
+        if self.backlog.is_empty() {
+            while cx.room() > 0
+                && let Some(packet) = load.next()
+            {
+                self.send(packet, cx);
             }
         }
+        if !load.is_empty() {
+            let now = self.now();
+            self.backlog.push(load, header, now);
+        }
+    }
+
+    /// Sends a packet to the peer, for which there is room.
+    #[inline]
+    fn send(&mut self, mut packet: Packet, cx: &mut FlowCx<'_>) {
+        if context::datagram_len(packet.len()) > cx.max_len() {
+            return self.refuse(&packet, cx.max_len());
+        }
+        context::add(&mut packet);
+        cx.send(packet);
+        self.counters.inward.passed += 1;
+    }
+
+    /// Tells the sender of a packet that no datagram carries it.
+    #[cold]
+    fn refuse(&mut self, packet: &[u8], max_len: usize) {
+        self.counters.inward.drop_one(DropReason::TooBig);
+        let Ok(header) = packet::parse(packet) else {
+            return;
+        };
+        let mtu = max_len.saturating_sub(context::datagram_len(0)) as u32;
+        // RFC 8200 §5: no IPv6 host takes less for an answer.
+        let mtu = if header.is_v6() {
+            mtu.max(MIN_MTU_V6)
+        } else {
+            mtu
+        };
+        self.tell_host(Problem::TooBig { mtu }, packet, &header);
+    }
+
+    /// Sends of what waits as much as there is room for.
+    pub(super) fn send_backlog(&mut self, cx: &mut FlowCx<'_>) {
+        while cx.room() > 0 && !self.backlog.is_empty() {
+            let now = self.now();
+            match self.backlog.pop(now) {
+                Some(packet) => self.send(packet, cx),
+                None => break,
+            }
+        }
+        self.backlog.settle();
+        let late = self.backlog.take_dropped();
+        self.counters.inward.drop_many(late, DropReason::QueueFull);
     }
 
     /// Tells the sender of a packet from the interface why it is dropped.

@@ -56,7 +56,7 @@ impl<R: Role> Core<R> {
         let has_ipv6 = self.role.has_ipv6();
         while let Some(duty) = self.guard.check(now.into_std(), self.max_len, has_ipv6) {
             match duty {
-                Duty::SetMtu(mtu) => self.role.report(mtu),
+                Duty::SetMtu(_) => self.role.report(&self.guard),
                 Duty::SendEcho { sequence } => self.send_echo(sequence, cx),
                 Duty::Abort(failure) => {
                     self.role.on_path_failure(failure);

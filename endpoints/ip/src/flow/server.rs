@@ -86,7 +86,7 @@ impl IpFlow {
         };
         let guard = PathGuard::new(tunnel.mtu_probe).letting_the_peer_speak_first();
         let mut core = Core::new(role, tunnel.device, guard, random_id());
-        core.role.report(0);
+        core.role.report(&core.guard);
         Self { core: Some(core) }
     }
 }
@@ -121,12 +121,13 @@ impl Flow for IpFlow {
 impl Drop for IpFlow {
     /// The kernel takes milliseconds to remove an interface, which no other tunnel is to wait for.
     fn drop(&mut self) {
-        let Some(core) = self.core.take() else {
+        let Some(mut core) = self.core.take() else {
             return;
         };
         if core.role.seat.is_slow_to_leave()
             && let Ok(runtime) = Handle::try_current()
         {
+            core.role.session.begin_end();
             runtime.spawn_blocking(move || drop(core));
         }
     }
@@ -195,7 +196,7 @@ impl Role for ServerRole {
         Ok(event != ServerEvent::None)
     }
 
-    fn report(&mut self, mtu: u32) {
+    fn report(&mut self, path: &PathGuard) {
         let accepted = self.session.client_routes().clone();
         let mut prefixes = accepted.prefixes();
         let routes: Vec<_> = prefixes.by_ref().take(MAX_CLIENT_PREFIXES).collect();
@@ -212,7 +213,7 @@ impl Role for ServerRole {
         self.seat.update(&ClientState {
             addresses,
             routes,
-            mtu,
+            mtu: path.link_mtu(self.has_ipv6()),
         });
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
-use crate::mtu::PathFailure;
+use crate::mtu::{MIN_MTU_V6, PathFailure};
 use crate::routes::Routes;
 
 /// What a client has agreed on with its proxy, for whoever keeps the interface.
@@ -19,8 +19,24 @@ pub struct TunnelState {
     /// What the MTU of the interface should be, in bytes: the longest IP packet that a datagram carries
     /// now, but never below 1280 while there is an IPv6 address. 0 until it is known.
     pub mtu: u32,
+    /// That length, however short it is.
+    pub path_mtu: u32,
     /// Why this end ends the tunnel, once it does.
     pub failure: Option<TunnelFailure>,
+}
+
+impl TunnelState {
+    /// Why the tunnel cannot last, if it has addresses of IPv6 and a path that does not carry them
+    /// (RFC 9484 §7.2).
+    pub(crate) fn shortcoming(&self) -> Option<PathFailure> {
+        let is_narrow = (1..MIN_MTU_V6).contains(&self.path_mtu);
+        let mtu = self.path_mtu;
+        (is_narrow && self.has_ipv6()).then_some(PathFailure::Narrow { mtu })
+    }
+
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.addresses.iter().any(IpNetwork::is_ipv6)
+    }
 }
 
 /// Why a client ends its tunnel.

@@ -24,8 +24,8 @@ const PREFIX_RESERVE_BITS: u8 = 8;
 const MAX_SEARCH_STEPS: usize = 1024;
 
 /// The addresses of one prefix. Every one of them is always in exactly one of four places: never
-/// given out at all (network, broadcast, subnet-router anycast, the server's own), `free`, `former`
-/// or `held`.
+/// given out at all (the prefix's own, which is subnet-router anycast in IPv6, and the server's),
+/// `free`, `former` or `held`.
 #[derive(Debug)]
 pub(crate) struct AddressPool {
     /// As configured: the host bits are the server's own address.
@@ -47,13 +47,11 @@ impl AddressPool {
     /// A pool that `prefix::check` agreed to.
     pub(super) fn new(prefix: IpNetwork, reuse: Duration, file: Option<Arc<LeaseFile>>) -> Self {
         let block = Block::of(&prefix);
-        let last = match Family::of(&prefix) {
-            Family::V4 => block.last() - 1,
-            Family::V6 => block.last(),
-        };
         let own = number(prefix.ip());
         let mut free = Ranges::default();
-        free.insert(block.first() + 1, last);
+        // The last one, too: a client has its address alone, on a link to nobody but the server, and
+        // without a subnet there is no broadcast.
+        free.insert(block.first() + 1, block.last());
         free.remove(own, own);
         Self {
             prefix,

@@ -1,6 +1,7 @@
 //! [`Lease`]: what one tunnel holds.
 
 use ipnetwork::IpNetwork;
+use tokio::sync::watch;
 
 use super::block::{Block, Family};
 use super::{AddressPools, ClientKey, now};
@@ -14,6 +15,8 @@ pub struct Lease {
     client: ClientKey,
     scope: Scope,
     addresses: Vec<IpNetwork>,
+    /// Dropped after the addresses were given back.
+    ending: Option<watch::Sender<()>>,
 }
 
 impl Lease {
@@ -28,7 +31,19 @@ impl Lease {
             client,
             scope,
             addresses,
+            ending: None,
         }
+    }
+
+    /// Says that the lease will be dropped soon, by another thread: the client, if it comes back in the
+    /// meantime, had better [wait](AddressPools::settle).
+    pub(crate) fn begin_end(&mut self) {
+        let (sender, ended) = watch::channel(());
+        let mut ending = self.pools.ending();
+        ending.retain(|(_, earlier)| earlier.has_changed().is_ok());
+        ending.push((self.client.clone(), ended));
+        drop(ending);
+        self.ending = Some(sender);
     }
 
     /// What the tunnel has now, in the order in which it was given.

@@ -9,8 +9,8 @@ use super::block::{Block, Family, number};
 /// The shortest prefix of a pool, in bits: a public network of this size is nobody's own.
 const MIN_PREFIX_LEN: u8 = 8;
 
-/// The bits a pool's prefix leaves at least: its own address and the ones never given out (network
-/// and broadcast, or subnet-router anycast) need company.
+/// The bits a pool's prefix leaves at least: with one, the prefix's own address and the server's would
+/// be all there is.
 const MIN_HOST_BITS: u8 = 2;
 
 /// Ranges whose addresses no client can use, and what each is.
@@ -77,19 +77,15 @@ fn check_one(prefix: &IpNetwork) -> Result<(), PoolError> {
             longest,
         });
     }
-    let own = number(prefix.ip());
     let block = Block::of(prefix);
-    let reserved = match family {
-        _ if own == block.first() => "network",
-        Family::V4 if own == block.last() => "broadcast",
-        _ => return Ok(()),
-    };
-    let example = Block::around(block.first() + 1, 0).to_network(family);
-    Err(PoolError::OwnAddress {
-        prefix: *prefix,
-        reserved,
-        example: example.ip(),
-    })
+    if number(prefix.ip()) == block.first() {
+        let example = Block::around(block.first() + 1, 0).to_network(family);
+        return Err(PoolError::OwnAddress {
+            prefix: *prefix,
+            example: example.ip(),
+        });
+    }
+    Ok(())
 }
 
 fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {

@@ -59,7 +59,7 @@ fn ip_12_every_pool_gives_one_address() {
 #[test]
 fn ip_12_an_exhausted_pool_gives_nothing_and_says_which() {
     let pools = pools(&["10.76.0.1/24", "192.168.9.9/30"]);
-    let _first = lease(&pools, "a");
+    let _all = [lease(&pools, "a"), lease(&pools, "c")];
     let room = pools.free();
     let refused = pools.lease(&user("b"), &Scope::everything());
     let exhausted = refused.unwrap_err();
@@ -83,16 +83,17 @@ fn ip_12_an_exhausted_pool_gives_nothing_and_says_which() {
     );
 }
 
-/// Threats, row 75: a /29 has five addresses besides the server's own.
+/// Threats, row 75: a /29 has six addresses besides the network's and the server's own.
 #[test]
-fn ip_12_the_sixth_client_of_a_29_waits_for_another_to_leave() {
+fn ip_12_the_seventh_client_of_a_29_waits_for_another_to_leave() {
     let pools = pools(&["10.76.0.1/29"]);
-    let mut leases: Vec<_> = ["a", "b", "c", "d", "e"]
+    let mut leases: Vec<_> = ["a", "b", "c", "d", "e", "f"]
         .map(|client| lease(&pools, client))
         .into();
-    assert!(pools.lease(&user("f"), &Scope::everything()).is_err());
+    assert_eq!(leases[5].addresses(), networks(&["10.76.0.7/32"]));
+    assert!(pools.lease(&user("g"), &Scope::everything()).is_err());
     let freed = leases.remove(2).addresses().to_vec();
-    assert_eq!(lease(&pools, "f").addresses(), freed);
+    assert_eq!(lease(&pools, "g").addresses(), freed);
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn ip_14_a_panicking_tunnel_gives_its_addresses_back() {
     });
     assert!(panic::catch_unwind(tunnel).is_err());
     assert_eq!(pools.free(), room);
-    assert_eq!(lease(&pools, "b").addresses(), networks(&["10.76.0.2/32"]));
+    assert_eq!(lease(&pools, "a").addresses(), networks(&["10.76.0.2/32"]));
 }
 
 #[test]
@@ -160,7 +161,7 @@ fn ip_14_a_released_address_is_given_back_once() {
     drop(held);
     assert_eq!(
         pools.free(),
-        [(network("10.76.0.1/24"), 252)],
+        [(network("10.76.0.1/24"), 253)],
         "still held by the other"
     );
 }
@@ -192,7 +193,7 @@ fn ip_14_a_pool_takes_back_only_what_it_gave() {
 }
 
 #[test]
-fn ip_30_network_broadcast_and_own_address_are_not_given_out() {
+fn ip_30_all_but_the_networks_and_the_own_address_is_given_out() {
     let v4 = pools(&["10.76.0.2/29"]);
     let mut held = lease(&v4, "a");
     while held.request(network("0.0.0.0/32")).is_some() {}
@@ -202,7 +203,15 @@ fn ip_30_network_broadcast_and_own_address_are_not_given_out() {
         "10.76.0.4/32",
         "10.76.0.5/32",
         "10.76.0.6/32",
+        // There is no subnet that it could be the broadcast address of.
+        "10.76.0.7/32",
     ]);
+    assert_eq!(held.addresses(), given);
+
+    let own_is_last = pools(&["10.76.0.7/30"]);
+    let mut held = lease(&own_is_last, "a");
+    while held.request(network("0.0.0.0/32")).is_some() {}
+    let given = networks(&["10.76.0.5/32", "10.76.0.6/32"]);
     assert_eq!(held.addresses(), given);
 
     let v6 = pools(&["fd76::2/126"]);
@@ -217,7 +226,6 @@ fn ip_30_reserved_addresses_are_not_given_out_on_request_either() {
     let reserved = [
         "10.76.0.0/32",
         "10.76.0.2/32",
-        "10.76.0.255/32",
         "fd76::/128",
         "fd76::2/128",
         "fd76::/72",
@@ -309,6 +317,10 @@ fn a_second_pool_of_the_same_version_helps_out() {
     let mut held = lease(&pools, "a");
     assert_eq!(
         held.request(network("0.0.0.0/32")),
+        Some(network("10.76.0.3/32"))
+    );
+    assert_eq!(
+        held.request(network("0.0.0.0/32")),
         Some(network("10.77.0.3/32"))
     );
     assert_eq!(
@@ -331,5 +343,5 @@ fn replacing_takes_the_new_address_before_the_old_one_goes() {
     assert_eq!(held.addresses(), [old]);
     assert!(held.replace(old, network("10.76.0.8/32")));
     assert_eq!(held.addresses(), networks(&["10.76.0.8/32"]));
-    assert_eq!(pools.free(), [(network("10.76.0.1/24"), 251)]);
+    assert_eq!(pools.free(), [(network("10.76.0.1/24"), 252)]);
 }

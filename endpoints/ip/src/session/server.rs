@@ -68,6 +68,11 @@ impl AddressServer {
         Self { accepted, ..self }
     }
 
+    /// Says that this will be dropped soon, by another thread: see [`Lease::begin_end`].
+    pub(crate) fn begin_end(&mut self) {
+        self.lease.begin_end();
+    }
+
     /// What to say as soon as the tunnel is open: addresses, so that the client need not ask for
     /// them, and routes.
     pub fn greeting(&self) -> Vec<OutCapsule> {

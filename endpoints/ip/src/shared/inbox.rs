@@ -4,21 +4,23 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use pasque::{Batch, Packet};
+use crate::device::{Load, Reads};
 
-/// Packets that wait at most: a few bursts of a busy tunnel.
-const MAX_PACKETS: usize = 512;
+/// Packets that wait at most, until the tunnel's next turn: a few turns of the interface's reader. Where
+/// they wait for longer is the tunnel's own backlog.
+const MAX_PACKETS: usize = 2048;
 /// Bytes that wait at most.
-const MAX_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
-/// A bounded queue. When it is full, the oldest packet goes: a sender learns of congestion sooner from a
+/// A bounded queue. When it is full, the oldest goes: a sender learns of congestion sooner from a
 /// gap than from a delay.
 #[derive(Debug, Default)]
 pub(super) struct Inbox(Mutex<Ring>);
 
 #[derive(Debug, Default)]
 struct Ring {
-    packets: VecDeque<Packet>,
+    loads: VecDeque<Load>,
+    packets: usize,
     bytes: usize,
     dropped: u64,
     is_closed: bool,
@@ -35,14 +37,14 @@ impl Inbox {
         OpenInbox(self.lock())
     }
 
-    /// Moves what waits into `batch`, as far as that has room.
+    /// Moves what waits into `reads`, as far as that has room.
     pub(super) fn poll_take(
         &self,
         cx: &mut Context<'_>,
-        batch: &mut Batch,
+        reads: &mut Reads,
     ) -> Poll<Result<(), Closed>> {
         let mut ring = self.lock();
-        if ring.packets.is_empty() {
+        if ring.loads.is_empty() {
             if ring.is_closed {
                 return Poll::Ready(Err(Closed));
             }
@@ -52,11 +54,10 @@ impl Inbox {
             }
             return Poll::Pending;
         }
-        while !batch.is_full()
-            && let Some(packet) = ring.pop()
+        while !reads.is_full()
+            && let Some(load) = ring.pop()
         {
-            let pushed = batch.push(packet);
-            debug_assert!(pushed.is_ok());
+            reads.push(load);
         }
         Poll::Ready(Ok(()))
     }
@@ -84,25 +85,27 @@ impl Inbox {
 }
 
 impl Ring {
-    fn pop(&mut self) -> Option<Packet> {
-        let packet = self.packets.pop_front()?;
-        self.bytes -= packet.len();
-        Some(packet)
+    fn pop(&mut self) -> Option<Load> {
+        let load = self.loads.pop_front()?;
+        self.packets -= load.packets();
+        self.bytes -= load.len();
+        Some(load)
     }
 }
 
-/// An [`Inbox`] that takes packets. Dropping it wakes the tunnel.
+/// An [`Inbox`] that takes loads. Dropping it wakes the tunnel.
 #[derive(Debug)]
 pub(super) struct OpenInbox<'a>(MutexGuard<'a, Ring>);
 
 impl OpenInbox<'_> {
-    pub(super) fn push(&mut self, packet: Packet) {
+    pub(super) fn push(&mut self, load: Load) {
         let ring = &mut *self.0;
-        ring.bytes += packet.len();
-        ring.packets.push_back(packet);
-        while ring.packets.len() > MAX_PACKETS || ring.bytes > MAX_BYTES {
-            ring.pop();
-            ring.dropped += 1;
+        ring.packets += load.packets();
+        ring.bytes += load.len();
+        ring.loads.push_back(load);
+        while ring.packets > MAX_PACKETS || ring.bytes > MAX_BYTES {
+            let Some(oldest) = ring.pop() else { return };
+            ring.dropped += oldest.packets() as u64;
         }
     }
 }
@@ -121,6 +124,8 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::task::Wake;
 
+    use pasque::Packet;
+
     use super::*;
 
     #[derive(Default)]
@@ -133,9 +138,9 @@ mod tests {
     }
 
     fn take(inbox: &Inbox, waker: &Waker) -> Poll<Result<Vec<u8>, Closed>> {
-        let mut batch = Batch::new();
-        let taken = inbox.poll_take(&mut Context::from_waker(waker), &mut batch);
-        taken.map_ok(|()| batch.iter().map(|packet| packet[0]).collect())
+        let mut reads = Reads::default();
+        let taken = inbox.poll_take(&mut Context::from_waker(waker), &mut reads);
+        taken.map_ok(|()| reads.drain().flatten().map(|packet| packet[0]).collect())
     }
 
     #[test]
@@ -143,7 +148,7 @@ mod tests {
         let inbox = Inbox::default();
         let mut open = inbox.open();
         for n in 0..MAX_PACKETS + 3 {
-            open.push(Packet::copy_from(&[n as u8]));
+            open.push(Packet::copy_from(&[n as u8]).into());
         }
         drop(open);
         assert_eq!((inbox.take_dropped(), inbox.take_dropped()), (3, 0));
@@ -156,10 +161,10 @@ mod tests {
     #[test]
     fn an_inbox_is_bounded_in_bytes_too() {
         let inbox = Inbox::default();
-        for _ in 0..20 {
-            inbox.open().push(Packet::copy_from(&[0; 65_000]));
+        for _ in 0..80 {
+            inbox.open().push(Packet::copy_from(&[0; 65_000]).into());
         }
-        assert_eq!(inbox.take_dropped(), 20 - (MAX_BYTES / 65_000) as u64);
+        assert_eq!(inbox.take_dropped(), 80 - (MAX_BYTES / 65_000) as u64);
     }
 
     #[test]
@@ -170,7 +175,7 @@ mod tests {
         assert!(take(&inbox, &waker).is_pending());
         let mut open = inbox.open();
         for n in 0..3 {
-            open.push(Packet::copy_from(&[n]));
+            open.push(Packet::copy_from(&[n]).into());
         }
         drop(open);
         assert_eq!(count.0.load(Ordering::Relaxed), 1);

@@ -9,7 +9,7 @@ use pasque::{Batch, Packet};
 
 use super::inbox::{Inbox, OpenInbox};
 use super::{Shared, destination};
-use crate::device::PacketDevice;
+use crate::device::{PacketDevice, Reads};
 use crate::filter::{Counters, DropReason, Place};
 use crate::flow::{ClientState, Seat};
 
@@ -45,12 +45,12 @@ impl SharedPort {
             };
             let packet = std::mem::replace(packet, Packet::from(Vec::new()));
             match &mut open {
-                Some((which, open)) if *which == Arc::as_ptr(inbox) => open.push(packet),
+                Some((which, open)) if *which == Arc::as_ptr(inbox) => open.push(packet.into()),
                 _ => {
                     drop(open.take());
                     open.insert((Arc::as_ptr(inbox), inbox.open()))
                         .1
-                        .push(packet);
+                        .push(packet.into());
                 }
             }
             false
@@ -63,8 +63,8 @@ impl PacketDevice for SharedPort {
         self.queue.mtu()
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>> {
-        let taken = self.inbox.poll_take(cx, batch);
+    fn poll_recv(&self, cx: &mut Context<'_>, reads: &mut Reads) -> Poll<io::Result<()>> {
+        let taken = self.inbox.poll_take(cx, reads);
         taken.map_err(|_| io::ErrorKind::NotConnected.into())
     }
 

@@ -10,13 +10,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use pasque::Batch;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
 use super::Shared;
-use crate::device::{PacketDevice, Queue};
+use crate::device::{PacketDevice, Queue, Reads};
 
 /// The queues of one interface.
 pub(super) struct Readers(Mutex<Vec<Reader>>);
@@ -142,7 +141,7 @@ async fn read(
     device: Arc<dyn PacketDevice>,
     mut hand_over: oneshot::Receiver<HandOver>,
 ) {
-    let mut batch = Batch::new();
+    let mut reads = Reads::default();
     loop {
         let received = tokio::select! {
             biased;
@@ -152,13 +151,13 @@ async fn read(
                 }
                 return;
             }
-            received = poll_fn(|cx| device.poll_recv(cx, &mut batch)) => received,
+            received = poll_fn(|cx| device.poll_recv(cx, &mut reads)) => received,
         };
         let Some(shared) = shared.upgrade() else {
             return;
         };
         match received {
-            Ok(()) => shared.switch(&mut batch, &*device),
+            Ok(()) => shared.switch(&mut reads, &*device),
             Err(error) => return shared.lose(&error),
         }
         // The tunnels that were woken come first.

@@ -38,9 +38,9 @@ impl PacketDevice for Queue {
         1500
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>> {
+    fn poll_recv(&self, cx: &mut Context<'_>, reads: &mut Reads) -> Poll<io::Result<()>> {
         assert_eq!(self.concurrent.fetch_add(1, Ordering::SeqCst), 0);
-        let polled = self.device.poll_recv(cx, batch);
+        let polled = self.device.poll_recv(cx, reads);
         if polled.is_ready() {
             *self.reader.lock().unwrap() = Some(thread::current().id());
         }
@@ -121,12 +121,13 @@ impl TakenSeat {
     /// Waits for a packet from the interface.
     fn receive(&self) -> Vec<u8> {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let mut batch = Batch::new();
-        let receive = std::future::poll_fn(|cx| self.device.poll_recv(cx, &mut batch));
+        let mut reads = Reads::default();
+        let receive = std::future::poll_fn(|cx| self.device.poll_recv(cx, &mut reads));
         let received =
             runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), receive).await });
         received.unwrap().unwrap();
-        batch.as_slice()[0].to_vec()
+        let first = reads.drain().flatten().next();
+        first.unwrap().to_vec()
     }
 }
 
@@ -196,16 +197,18 @@ fn what_a_slow_client_leaves_behind_is_counted() {
     let worker = Worker::start();
     let slow = worker.seat(&shared, "10.76.0.2/32");
     let last = worker.seat(&shared, "10.76.0.3/32");
-    for _ in 0..600 {
-        host.send(packet_to("10.76.0.2")).unwrap();
+    for _ in 0..3 {
+        for _ in 0..900 {
+            host.send(packet_to("10.76.0.2")).unwrap();
+        }
+        // Once this one is there, all before it were handed out.
+        host.send(packet_to("10.76.0.3")).unwrap();
+        last.receive();
     }
-    // Once this one is there, all before it were handed out.
-    host.send(packet_to("10.76.0.3")).unwrap();
-    last.receive();
     drop(slow);
     let inward = counters.read().inward;
-    assert_eq!(inward.dropped(DropReason::QueueFull), 600 - 512);
-    assert_eq!(inward.received, 600 - 512);
+    assert_eq!(inward.dropped(DropReason::QueueFull), 2700 - 2048);
+    assert_eq!(inward.received, 2700 - 2048);
 }
 
 #[test]

@@ -59,6 +59,9 @@ fn ip_36_what_is_offered_but_private_networks_is_a_default_route() {
         select(&offered(&[], true), &internet),
         ["0.0.0.0/1", "128.0.0.0/1"]
     );
+    // One address more than the largest private network.
+    let wider = Routes::new([range("10.0.0.0", "11.0.0.0")]);
+    assert_eq!(select(&RouteChoice::default(), &wider), [""; 0]);
 }
 
 #[test]

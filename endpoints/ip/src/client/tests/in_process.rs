@@ -63,9 +63,9 @@ impl Client {
     }
 
     async fn open_to(&mut self, server: &TestServer, target: &Target) -> Result<(), IpTunnelError> {
-        let template = UriTemplate::parse("https://localhost/ip/{target}/{ipproto}/", &[]).unwrap();
-        let request = tunnel_request(&template, target, IpProto::ANY).unwrap();
-        self.tunnel.open(&server.connection(), request).await
+        self.tunnel
+            .open(&server.connection(), request(target))
+            .await
     }
 
     /// What becomes of the tunnel next.
@@ -75,6 +75,11 @@ impl Client {
             .expect("an event in time")
             .map(|event| event.to_string())
     }
+}
+
+fn request(target: &Target) -> Request {
+    let template = UriTemplate::parse("https://localhost/ip/{target}/{ipproto}/", &[]).unwrap();
+    tunnel_request(&template, target, IpProto::ANY).unwrap()
 }
 
 const V4: &str = r#""addresspools": ["10.76.0.1/24"], "routes": ["198.51.100.0/24"]"#;
@@ -111,16 +116,18 @@ async fn packets_go_both_ways_between_the_two_hosts() {
 #[tokio::test]
 async fn ip_12_a_server_without_a_free_address_is_told_as_it_is() {
     let (server, _hosts) = server(r#""addresspools": ["10.76.0.1/30"]"#).await;
-    let mut first = Client::new(IpTunnelOptions::default());
-    first.open(&server).await.unwrap();
-    first.next().await.unwrap();
-    let mut second = Client::new(IpTunnelOptions::default());
-    let error = second.open(&server).await.unwrap_err();
+    let mut served = [(); 2].map(|()| Client::new(IpTunnelOptions::default()));
+    for client in &mut served {
+        client.open(&server).await.unwrap();
+        client.next().await.unwrap();
+    }
+    let mut next = Client::new(IpTunnelOptions::default());
+    let error = next.open(&server).await.unwrap_err();
     assert!(
         matches!(&error, IpTunnelError::NotOpened(ClientError::Refused { status, .. }) if status.as_u16() == 503),
         "{error}"
     );
-    assert_eq!(second.host.log(), [""; 0]);
+    assert_eq!(next.host.log(), [""; 0]);
 }
 
 #[tokio::test]
@@ -159,6 +166,58 @@ async fn a_server_that_gives_the_interface_up_ends_the_tunnel() {
     drop(hosts.recv().await.unwrap());
     let error = client.next().await.unwrap_err();
     assert!(matches!(error, IpTunnelError::Lost(_)), "{error}");
+}
+
+#[tokio::test]
+async fn ip_61_another_tunnel_for_ipv4_takes_the_interface_over() {
+    let keys = r#""addresspools": ["10.76.0.1/24", "fd76::1/64"],
+        "routes": ["198.51.100.0/24", "2001:db8::/32"]"#;
+    let (server, mut hosts) = server(keys).await;
+    let mut client = Client::new(IpTunnelOptions::default());
+    client.open(&server).await.unwrap();
+    let up = client.next().await.unwrap();
+    assert!(up.starts_with("up: 10.76.0.2/32 fd76::2/128 mtu "), "{up}");
+    while client.host.interface().routes.len() < 2 {
+        client.next().await.unwrap();
+    }
+    // For one key, the address that was given back last comes first: that is the neighbour's.
+    let mut neighbour = Client::new(IpTunnelOptions::default());
+    neighbour.open(&server).await.unwrap();
+    neighbour.next().await.unwrap();
+    drop(hosts.recv().await.unwrap());
+    while client.next().await.is_ok() {}
+    drop(hosts.recv().await.unwrap());
+    while neighbour.next().await.is_ok() {}
+    client.host.log();
+
+    let all_of_ipv4 = Target::Prefix("0.0.0.0/0".parse().unwrap());
+    let connection = server.connection();
+    let reopened = client
+        .tunnel
+        .reopen_with_ipv4(&connection, request(&all_of_ipv4));
+    reopened.await.unwrap();
+    let up = client.next().await.unwrap();
+    assert!(up.starts_with("up: 10.76.0."), "{up}");
+    let same = [LinkAddress::new("10.76.0.2/32".parse().unwrap())];
+    while client.host.interface().addresses != same {
+        client.next().await.unwrap();
+    }
+    while client.tunnel.events.pop_front().is_some() {}
+    assert_eq!(
+        client.host.interface().routes,
+        prefixes(&["198.51.100.0/24"])
+    );
+    // What goes there went nowhere else in the meantime.
+    let log = client.host.log();
+    assert!(
+        log.iter().all(|call| call == "apply 198.51.100.0/24"),
+        "{log:?}"
+    );
+
+    let mut behind = hosts.recv().await.unwrap();
+    let there = udp("10.76.0.2", TARGET);
+    client.stack.send(Packet::copy_from(&there)).unwrap();
+    assert_eq!(&behind.recv().await.unwrap()[..], there);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! From what the kernel hands over to the packets that it stands for.
 
-use pasque::{Batch, Packet};
+use pasque::Packet;
 use thiserror::Error;
 
 use super::header::{Checksum, Segmentation, VirtioHeader};
@@ -31,9 +31,7 @@ pub enum Malformed {
 #[derive(Clone, Debug)]
 pub struct Split<'a> {
     packet: &'a [u8],
-    cut: Cut,
-    next: usize,
-    count: usize,
+    progress: Progress,
 }
 
 impl<'a> Split<'a> {
@@ -45,30 +43,17 @@ impl<'a> Split<'a> {
         let (header, packet) = read.split_first_chunk().ok_or(Malformed::Header)?;
         let header = VirtioHeader::decode(header).ok_or(Malformed::Header)?;
         let cut = Cut::new(&header, packet)?;
-        Ok(Self {
-            packet,
+        let progress = Progress {
             cut,
             next: 0,
             count: cut.count(packet),
-        })
+        };
+        Ok(Self { packet, progress })
     }
 
-    /// Moves packets to `batch` until it is full, and keeps what remains by itself.
-    pub(in crate::device) fn fill(mut self, batch: &mut Batch) -> Option<Rest> {
-        self.move_to(batch);
-        (self.len() > 0).then(|| Rest {
-            packet: self.packet.to_vec(),
-            cut: self.cut,
-            next: self.next,
-        })
-    }
-
-    fn move_to(&mut self, batch: &mut Batch) {
-        while !batch.is_full() {
-            let Some(packet) = self.next() else { return };
-            let pushed = batch.push(packet);
-            debug_assert!(pushed.is_ok());
-        }
+    /// How far it is, without what was read.
+    pub(in crate::device) fn progress(&self) -> Progress {
+        self.progress
     }
 }
 
@@ -76,45 +61,95 @@ impl Iterator for Split<'_> {
     type Item = Packet;
 
     fn next(&mut self) -> Option<Packet> {
-        let index = self.next;
-        if index >= self.count {
-            return None;
-        }
-        self.next += 1;
-        Some(match self.cut {
-            Cut::Whole(checksum) => whole(self.packet, checksum),
-            Cut::Segments(layout) => layout.segment(self.packet, index, index + 1 == self.count),
-        })
+        self.progress.next(self.packet)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.count - self.next;
+        let left = self.progress.left();
         (left, Some(left))
     }
 }
 
 impl ExactSizeIterator for Split<'_> {}
 
-/// What remains of a [`Split`], in at most 64 KiB of its own however many packets it stands for.
-#[derive(Debug)]
-pub(in crate::device) struct Rest {
-    packet: Vec<u8>,
+/// How a packet is cut, and how far that is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::device) struct Progress {
     cut: Cut,
     next: usize,
+    count: usize,
 }
 
-impl Rest {
-    /// Moves packets to `batch` until it is full; true if nothing remains.
-    pub(in crate::device) fn fill(&mut self, batch: &mut Batch) -> bool {
-        let mut split = Split {
-            packet: &self.packet,
-            cut: self.cut,
-            next: self.next,
-            count: self.cut.count(&self.packet),
-        };
-        split.move_to(batch);
-        self.next = split.next;
-        split.len() == 0
+impl Progress {
+    fn left(&self) -> usize {
+        self.count - self.next
+    }
+
+    #[inline]
+    fn next(&mut self, packet: &[u8]) -> Option<Packet> {
+        let index = self.next;
+        if index >= self.count {
+            return None;
+        }
+        self.next += 1;
+        Some(match self.cut {
+            Cut::Whole(checksum) => whole(packet, checksum),
+            Cut::Segments(layout) => layout.segment(packet, index, index + 1 == self.count),
+        })
+    }
+
+    /// Bytes of the packets that are left.
+    fn len(&self, packet: &[u8]) -> usize {
+        match self.cut {
+            Cut::Whole(_) => packet.len() * self.left(),
+            Cut::Segments(layout) => {
+                let payload = packet.len() - layout.headers;
+                let gone = (self.next * layout.segment_len).min(payload);
+                payload - gone + layout.headers * self.left()
+            }
+        }
+    }
+}
+
+/// A [`Split`] that owns what was read, in a [buffer](super::buffers).
+pub(in crate::device) struct SuperPacket {
+    /// With the virtio header in front.
+    read: Vec<u8>,
+    progress: Progress,
+}
+
+impl SuperPacket {
+    /// What the bytes `read` stand for, as [`Split`] found it.
+    pub(in crate::device) fn new(read: Vec<u8>, progress: Progress) -> Self {
+        Self { read, progress }
+    }
+
+    /// How many packets are left.
+    pub(in crate::device) fn count(&self) -> usize {
+        self.progress.left()
+    }
+
+    /// Bytes of the packets that are left.
+    pub(in crate::device) fn len(&self) -> usize {
+        self.progress.len(self.whole())
+    }
+
+    /// The packet as it was handed over.
+    pub(in crate::device) fn whole(&self) -> &[u8] {
+        self.read.get(VirtioHeader::LEN..).unwrap_or_default()
+    }
+
+    /// The next packet.
+    #[inline]
+    pub(in crate::device) fn next(&mut self) -> Option<Packet> {
+        let packet = self.read.get(VirtioHeader::LEN..).unwrap_or_default();
+        self.progress.next(packet)
+    }
+}
+
+impl Drop for SuperPacket {
+    fn drop(&mut self) {
+        buffers::give_back(std::mem::take(&mut self.read));
     }
 }
 

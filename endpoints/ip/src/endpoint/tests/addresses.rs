@@ -22,6 +22,8 @@ async fn ip_12_addresses_come_in_the_same_flight_as_the_answer() {
 async fn ip_14_an_address_is_free_again_however_its_tunnel_ends() {
     let keys = r#""addresspools": ["10.76.0.1/30"], "mtu_probe": false"#;
     let mut fixture = Fixture::new(keys).await;
+    // There is one other address, which is in use all the time.
+    let _neighbour = fixture.open(ANY).await;
     // Its client leaves.
     let tunnel = fixture.open(ANY).await;
     drop(tunnel.peer);

@@ -169,6 +169,7 @@ async fn ip_12_a_client_without_address_gets_503_and_when_to_come_back() {
         "allow": ["198.51.100.0/24"]"#;
     let mut fixture = Fixture::new(keys).await;
     let mut first = fixture.open(ANY).await;
+    let _second = fixture.open(ANY).await;
     let (_peer, flow) = Peer::new();
     let request = Request::tunnel(PROTOCOL, ANY);
     let Err(ClientError::Refused {
@@ -177,7 +178,7 @@ async fn ip_12_a_client_without_address_gets_503_and_when_to_come_back() {
         headers,
     }) = fixture.server.connection().open(request, flow).await
     else {
-        panic!("there were two addresses");
+        panic!("there were three addresses");
     };
     assert_eq!(status, 503);
     assert_eq!(
@@ -246,6 +247,11 @@ async fn ip_14_a_request_that_is_given_up_leaves_nothing_behind() {
         );
     }
     *fails.lock().unwrap() = false;
+    // There is one other address, which is in use all the time.
+    let _neighbour = endpoint
+        .handle(Request::tunnel(PROTOCOL, ANY))
+        .await
+        .unwrap();
     // A response that nobody takes any more.
     for _ in 0..3 {
         drop(

@@ -27,14 +27,15 @@ async fn ip_58_the_state_follows_what_a_datagram_carries() {
     pause();
     let mut client = Client::ready(ClientWants::default());
     assert_eq!(client.state().mtu, 1319);
-    for (max_len, mtu) in [(1309, 1308), (1415, 1414), (1200, 1280)] {
+    let mtus = |client: &Client| (client.state().mtu, client.state().path_mtu);
+    for (max_len, mtu, path_mtu) in [(1309, 1308, 1308), (1415, 1414, 1414), (1200, 1280, 1199)] {
         client.end.max_len = max_len;
         assert!(client.end.poll().is_pending());
-        assert_eq!(client.state().mtu, mtu);
+        assert_eq!(mtus(&client), (mtu, path_mtu));
     }
     client.assign(&["10.76.0.2/32"]);
     assert!(client.end.poll().is_pending());
-    assert_eq!(client.state().mtu, 1199, "no IPv6, no need of 1280");
+    assert_eq!(mtus(&client), (1199, 1199), "no IPv6, no need of 1280");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use tokio::task::unconstrained;
 
 use super::*;
 
@@ -323,10 +324,37 @@ async fn nothing_is_lost_where_a_turn_has_less_room_than_a_read() {
 
 #[tokio::test]
 async fn a_turn_ends_even_if_the_host_never_does() {
-    let mut server = Server::new(&ServerOptions::default());
-    server.end.host_sends(&vec![udp(TARGET, CLIENT); 200]);
-    assert!(server.end.poll_with_room(1000).is_pending());
-    assert_eq!(server.end.sent().len(), BATCH_LEN);
+    // Without the budget of a task, as in a worker.
+    unconstrained(async {
+        let mut server = Server::new(&ServerOptions::default());
+        server.end.host_sends(&vec![udp(TARGET, CLIENT); 600]);
+        assert!(server.end.poll_with_room(1000).is_pending());
+        assert_eq!(server.end.sent().len(), 4 * BATCH_LEN);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn small_flows_pass_the_download_that_waits() {
+    // Without the budget of a task, as in a worker.
+    unconstrained(async {
+        let mut server = Server::new(&ServerOptions::default());
+        let download = udp_of_len(TARGET, CLIENT, 1300, true);
+        server.end.host_sends(&vec![download.clone(); 200]);
+        assert!(server.end.poll_with_room(30).is_pending());
+        assert_eq!(server.end.sent(), vec![download.clone(); 30]);
+        // A few of them may share the queue of the download by chance.
+        let others = (1..9).map(|port| {
+            let datagram = [0, port, 0, 53, 0, 8, 0, 0];
+            readdressed(v4(UDP, 0, &[], &datagram), TARGET, CLIENT)
+        });
+        server.end.host_sends(&others.collect::<Vec<_>>());
+        assert!(server.end.poll_with_room(40).is_pending());
+        let sent = server.end.sent();
+        let passed = sent.iter().filter(|packet| **packet != download).count();
+        assert!(sent.len() == 40 && passed >= 4, "{passed} of 8");
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -42,9 +42,29 @@ fn ip_31_nothing_is_remembered_for_a_time_of_zero() {
 fn a_former_address_in_use_by_another_is_not_given() {
     let pools = pools(&["10.76.0.1/30"]);
     let before = addresses(&pools, "a");
-    let other = lease(&pools, "b");
-    assert_eq!(other.addresses(), before, "the only one there is");
+    let others = ["b", "c"].map(|client| lease(&pools, client));
+    assert_eq!(others[1].addresses(), before, "there is no other left");
     assert!(pools.lease(&user("a"), &Scope::everything()).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_back_at_once_waits_until_its_address_is_free() {
+    let pools = pools(&["10.76.0.1/24"]);
+    let (one, other) = (user("a"), user("b"));
+    let is_settled = async |client| {
+        let minute = Duration::from_secs(60);
+        let settled = tokio::time::timeout(minute, pools.settle(client));
+        settled.await.is_ok()
+    };
+    let mut held = lease(&pools, "a");
+    let before = held.addresses().to_vec();
+    assert!(is_settled(&one).await, "nothing is about to end");
+    held.begin_end();
+    assert!(!is_settled(&one).await);
+    assert!(is_settled(&other).await);
+    drop(held);
+    assert!(is_settled(&one).await);
+    assert_eq!(addresses(&pools, "a"), before);
 }
 
 #[test]
@@ -87,7 +107,7 @@ fn the_address_used_last_comes_first() {
 #[test]
 fn a_freed_address_goes_to_a_stranger_last_of_all() {
     let pools = pools(&["10.76.0.1/29"]);
-    let order: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"]
+    let order: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"]
         .map(|client| addresses(&pools, client)[0].to_string())
         .into();
     assert_eq!(
@@ -98,6 +118,7 @@ fn a_freed_address_goes_to_a_stranger_last_of_all() {
             "10.76.0.4/32",
             "10.76.0.5/32",
             "10.76.0.6/32",
+            "10.76.0.7/32",
             // Nothing is new any more: the one that has been free for the longest time.
             "10.76.0.2/32",
             "10.76.0.3/32",
@@ -110,10 +131,10 @@ fn a_freed_address_goes_to_a_stranger_last_of_all_without_memory_too() {
     let pools = AddressPools::new(&networks(&["10.76.0.1/29"]), Duration::ZERO, None).unwrap();
     let _first = lease(&pools, "a");
     let freed = addresses(&pools, "b");
-    for client in ["c", "d", "e"] {
+    for client in ["c", "d", "e", "f"] {
         assert_ne!(addresses(&pools, client), freed, "others were never used");
     }
-    assert_eq!(addresses(&pools, "f"), freed);
+    assert_eq!(addresses(&pools, "g"), freed);
 }
 
 /// Its last holder's peers still send there, and the last holder may come back for it.
@@ -162,7 +183,7 @@ fn a_prefix_that_was_given_back_can_be_split_into_addresses() {
     assert!(held.release(prefix));
     while held.request(network("0.0.0.0/32")).is_some() {}
     assert_eq!(pools.free(), [(network("10.76.0.1/22"), 0)]);
-    assert_eq!(held.addresses().len(), 1024 - 3);
+    assert_eq!(held.addresses().len(), 1024 - 2);
     assert!(
         held.addresses()
             .iter()
