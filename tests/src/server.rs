@@ -51,6 +51,25 @@ impl Server {
         Self::start_by(start, config, arguments).await
     }
 
+    /// [`start_with`](Self::start_with), with a log as `filter` says, in the words of `RUST_LOG`.
+    /// It has to let the level `info` of our crates through: from there the address is known.
+    ///
+    /// # Errors
+    /// When it does not start, with what it has printed.
+    pub async fn start_logging<const N: usize>(
+        program: &Path,
+        filter: &str,
+        config: Value,
+        arguments: [&str; N],
+    ) -> io::Result<Self> {
+        let start = |command: Vec<OsString>| {
+            let mut all: Vec<OsString> = vec![format!("RUST_LOG={filter}").into(), program.into()];
+            all.extend(command);
+            Process::start(Path::new("/usr/bin/env"), all)
+        };
+        Self::start_by(start, config, arguments).await
+    }
+
     /// Serves `config` inside `namespace`.
     ///
     /// # Errors
