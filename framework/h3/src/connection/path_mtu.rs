@@ -8,12 +8,12 @@
 //! ceiling here, and what happens below it is decided here:
 //!
 //! ```text
-//!                   long packets vanish                 three probes lost
+//!                   long packets vanish                 six probes lost
 //!        ┌─────────┐ ───────────────► ┌─────────┐ ────────────────► size = BASE
 //!     ┌─►│ settled │                  │ doubted │                        │
 //!     │  └─────────┘ ◄─────────────── └─────────┘                        ▼
 //!     │       │         probe came                                ┌──────────┐ ──┐ probe came:
-//!     │       └───────────── after ten minutes, twenty … ───────► │ climbing │   │ size = next step
+//!     │       └───────────── after ten seconds, twenty … ───────► │ climbing │   │ size = next step
 //!     │                    while size < ceiling                   └──────────┘ ◄─┘
 //!     └───────────────── two probes lost, or ceiling reached ──────────┘
 //! ```
@@ -49,18 +49,20 @@ const STRIDE: Duration = Duration::from_millis(500);
 const TRUST: Duration = Duration::from_secs(2);
 
 /// Probes that must be lost before the size in use is given up. At 5 % loss this happens by chance
-/// once in 160,000 doubts, and there the doubt itself is rare.
-const PROBES_DOWN: u8 = 4;
+/// once in 60 million doubts; where half of all packets are lost, once in 64.
+const PROBES_DOWN: u8 = 6;
 
 /// Probes that must be lost before the next step up is given up. A wrong answer costs little.
 const PROBES_UP: u8 = 2;
 
-/// When a longer packet is tried again (RFC 8899 §5.1.1, PMTU_RAISE_TIMER). Tests have less time.
-const RAISE: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 600 });
+/// When a longer packet is tried again. RFC 8899 §5.1.1 proposes 600 seconds (PMTU_RAISE_TIMER) where
+/// nothing but time says that it is worth it; here the size may have been given up by mistake, on a path
+/// that lost most of what was sent, whatever its length. Tests have less time.
+const RAISE: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 10 });
 
-/// The time doubles while there is no more to be had, up to this many times: a path that stays narrow
+/// The time doubles while there is no more to be had, up to some four hours: a path that stays narrow
 /// for days costs a dozen probes.
-const MAX_PATIENCE: u32 = 24;
+const MAX_PATIENCE: u32 = 1 << 10;
 
 /// What became of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
