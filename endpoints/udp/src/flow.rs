@@ -44,8 +44,9 @@ pub struct UdpFlow {
     reporter: Option<Reporter>,
     /// Payloads of the last read that the turn had no room for.
     waiting: VecDeque<Packet>,
-    /// The kernel coalesces what arrives: then one message is a batch.
-    is_coalescing: bool,
+    /// Datagrams in the longest message of the last read: more than one where the kernel coalesces what
+    /// arrives.
+    message_len: usize,
     /// Since when every datagram has failed because the interface is down.
     link_down_since: Option<Instant>,
     /// Reads in a row that failed for no reason of the network.
@@ -63,7 +64,7 @@ impl UdpFlow {
             counters: Counters::default(),
             reporter: None,
             waiting: VecDeque::new(),
-            is_coalescing: false,
+            message_len: 1,
             link_down_since: None,
             failed_reads: 0,
         }
@@ -84,10 +85,8 @@ impl UdpFlow {
     /// Reads once, and sends what there is room for. Returns how much work that was, in datagrams.
     fn receive(&mut self, cx: &mut FlowCx<'_>) -> Poll<Result<usize>> {
         Inbox::lend(|inbox| {
-            let limit = match self.is_coalescing {
-                true => 1,
-                false => cx.room().min(MAX_MESSAGES),
-            };
+            // Messages are likely to be like the last ones.
+            let limit = (cx.room() / self.message_len).clamp(1, MAX_MESSAGES);
             let read = self.target.socket().poll_recv(&mut cx.task(), inbox, limit);
             match read {
                 Poll::Pending => {
@@ -106,9 +105,9 @@ impl UdpFlow {
     fn take(&mut self, inbox: &Inbox, cx: &mut FlowCx<'_>) -> usize {
         let target = self.target.address();
         let (mut received, mut foreign) = (0, 0);
-        self.is_coalescing = false;
+        self.message_len = 1;
         for message in inbox.messages() {
-            self.is_coalescing |= message.is_coalesced();
+            self.message_len = self.message_len.max(message.datagrams().count());
             // What others sent to the port before the socket was connected.
             if (message.from.ip(), message.from.port()) != (target.ip(), target.port()) {
                 foreign += message.datagrams().count();

@@ -111,9 +111,4 @@ impl<'a> Message<'a> {
             .into_iter()
             .chain(self.contents.chunks(self.segment_len.max(1)))
     }
-
-    /// Whether the kernel put several datagrams together.
-    pub(crate) fn is_coalesced(&self) -> bool {
-        self.contents.len() > self.segment_len
-    }
 }

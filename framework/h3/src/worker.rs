@@ -21,9 +21,10 @@ use crate::output::Output;
 use crate::socket::{Received, Socket};
 use crate::token::TokenKey;
 
-/// Reads of the socket per turn. Two of eight full buffers are a thousand packets: more would keep
-/// what has come waiting, fewer would cost acknowledgements.
-const READS_PER_TURN: usize = 2;
+/// Packets after which a turn reads no more: with what the last read brings, a thousand. More would keep
+/// what has come waiting. Fewer would cost acknowledgements, and leave small batches small: the next turn
+/// sends together what this one has read.
+const PACKETS_PER_TURN: usize = 512;
 
 /// Messages from other workers that wait; packets beyond it are dropped, as by a full socket.
 const FOREIGN_PACKETS: usize = 64;
@@ -256,7 +257,8 @@ impl Worker {
     }
 
     fn read_socket(&mut self, now: Instant) -> bool {
-        for _ in 0..READS_PER_TURN {
+        let mut packets = 0;
+        while packets < PACKETS_PER_TURN {
             match self.socket.try_recv(&mut self.received) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
@@ -267,7 +269,10 @@ impl Worker {
                 }
             }
             let mut received = std::mem::take(&mut self.received);
+            // Also a read that brought nothing counts.
+            packets += 1;
             received.for_each_run(|info, bytes, stride| {
+                packets += bytes.len().div_ceil(stride);
                 self.on_run(info, bytes, stride, now, false);
             });
             self.received = received;
