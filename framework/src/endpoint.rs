@@ -139,9 +139,27 @@ pub struct DuplicateTag(pub &'static str);
 
 /// Makes a type of endpoint known to the configuration.
 ///
-/// ```ignore
-/// pasque::register!(Echo, "returns every datagram",
-///     example: r#"{ "path": "echo", "type": "Echo", "max_len": 1200 }"#);
+/// ```
+/// # use pasque::prelude::*;
+/// #[derive(Clone, Debug, Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Greeting {
+///     text: String,
+/// }
+///
+/// pasque::register!(Greeting, "says one thing",
+///     example: r#"{ "path": "/hello", "type": "Greeting", "text": "hello" }"#);
+///
+/// #[async_trait]
+/// #[typetag::deserialize]
+/// impl Endpoint for Greeting {
+///     async fn handle(&self, _request: Request) -> Result<Response> {
+///         Ok(Response::ok(self.text.clone()))
+///     }
+/// }
+///
+/// let types = pasque::endpoint_types().unwrap();
+/// assert!(types.iter().any(|kind| kind.tag == "Greeting"));
 /// ```
 ///
 /// The name of the type is its tag, as typetag has it. Optional, after the example, in any order:

@@ -2,9 +2,8 @@
 //!
 //! The whole of such a server, beside its `Cargo.toml`:
 //!
-//! ```ignore
-//! use my_endpoint as _; // a crate that calls pasque::register!
-//! use pasque_files as _;
+//! ```no_run
+//! use pasque_files as _; // and every other crate that calls pasque::register!
 //!
 //! fn main() -> std::process::ExitCode {
 //!     psq_server::main()
