@@ -71,13 +71,21 @@ async fn ip_68_a_default_route_through_the_tunnel_does_not_swallow_the_tunnel() 
         .start()
         .await;
     let place = lab.place(0);
-    // Whatever else leaves by the physical interface.
+    // Whatever leaves by the physical interface, but to the server, whose own route leads there, and to
+    // the link itself.
     let rules = "table inet leak {
+        counter of_tcp {}
+        counter of_udp {}
+        counter of_icmp {}
         counter other {}
         chain output {
             type filter hook output priority 0
-            oifname eth0 udp dport 443 ip daddr 10.9.0.2 accept
+            oifname eth0 ip daddr { 10.9.0.2, 224.0.0.0/24 } accept
+            oifname eth0 ip6 daddr { fe80::/10, ff02::/16 } accept
             oifname eth0 icmpv6 type { 133, 134, 135, 136, 143 } accept
+            oifname eth0 meta l4proto tcp counter name of_tcp accept
+            oifname eth0 meta l4proto udp counter name of_udp accept
+            oifname eth0 meta l4proto { icmp, icmpv6 } counter name of_icmp accept
             oifname eth0 counter name other
         }
     }";
@@ -98,11 +106,10 @@ async fn ip_68_a_default_route_through_the_tunnel_does_not_swallow_the_tunnel() 
     up.finish();
     down.finish();
     assert_eq!(way(place, Network::SERVER), "eth0");
-    assert_eq!(
-        place.counter("other").unwrap().packets,
-        0,
-        "packets beside the tunnel"
-    );
+    for kind in ["of_tcp", "of_udp", "of_icmp", "other"] {
+        let packets = place.counter(kind).unwrap().packets;
+        assert_eq!(packets, 0, "packets {kind} beside the tunnel");
+    }
     client.leave().await;
     assert_eq!(way(place, Network::TARGET), "eth0");
 }
