@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::auth::Identity;
+use crate::auth::{ClientCertificate, Identity};
 use crate::error::{Error, Result};
 use crate::proxy_status::ProxyError;
 use crate::response::Body;
@@ -29,8 +29,10 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The address of the client at the time of the request.
     pub peer: SocketAddr,
-    /// Who asks.
+    /// Who asks. The router sets it before the endpoint sees the request.
     pub identity: Identity,
+    /// The certificate that the client showed in its TLS handshake, if it showed one.
+    pub client_certificate: Option<ClientCertificate>,
     /// The content. Empty for a tunnel request.
     pub body: Body,
     /// For a client's tunnel: its flow starts with the request instead of with the answer, so that
@@ -50,6 +52,7 @@ impl Request {
             headers: HeaderMap::new(),
             peer: SocketAddr::from(([127, 0, 0, 1], 0)),
             identity: Identity::anonymous(),
+            client_certificate: None,
             body: Body::Empty,
             starts_early: false,
         }

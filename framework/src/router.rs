@@ -3,12 +3,14 @@
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tracing::{debug, error};
 
+use crate::auth::Authenticator;
 use crate::endpoint::{Endpoint, EndpointType, StartContext};
 use crate::error::{Error, Result};
 use crate::proxy_status::{ProxyError, ProxyStatus};
@@ -84,6 +86,7 @@ pub struct Router {
     well_known: Vec<(PathTemplate, usize)>,
     hosts: Vec<String>,
     proxy_name: String,
+    authenticator: Option<Arc<Authenticator>>,
 }
 
 impl Router {
@@ -128,6 +131,7 @@ impl Router {
             well_known,
             hosts: Vec::new(),
             proxy_name: proxy_name.into(),
+            authenticator: None,
         })
     }
 
@@ -137,6 +141,18 @@ impl Router {
     pub fn with_hosts(mut self, hosts: Vec<String>) -> Self {
         self.hosts = hosts;
         self
+    }
+
+    /// Asks `authenticator` who sends the requests of mounts that are not for everyone.
+    #[must_use]
+    pub fn with_authenticator(mut self, authenticator: Arc<Authenticator>) -> Self {
+        self.authenticator = Some(authenticator);
+        self
+    }
+
+    /// What tells who sent a request; `None` where everybody is anonymous.
+    pub fn authenticator(&self) -> Option<&Arc<Authenticator>> {
+        self.authenticator.as_ref()
     }
 
     /// The mounts, in order.
