@@ -1,5 +1,7 @@
 //! What the bytes of one datagram or capsule cost, in nanoseconds: `cargo bench -p pasque`.
 
+#![allow(clippy::indexing_slicing, reason = "a benchmark may panic")]
+
 use divan::{Bencher, black_box};
 use pasque::Packet;
 use pasque::wire::capsule::{self, CapsuleDecoder};

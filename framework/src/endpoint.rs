@@ -126,8 +126,11 @@ inventory::collect!(EndpointType);
 pub fn endpoint_types() -> Result<Vec<&'static EndpointType>, DuplicateTag> {
     let mut types: Vec<_> = inventory::iter::<EndpointType>.into_iter().collect();
     types.sort_by_key(|kind| kind.tag);
-    match types.windows(2).find(|pair| pair[0].tag == pair[1].tag) {
-        Some(pair) => Err(DuplicateTag(pair[0].tag)),
+    match types
+        .array_windows()
+        .find(|[one, next]| one.tag == next.tag)
+    {
+        Some([one, _]) => Err(DuplicateTag(one.tag)),
         None => Ok(types),
     }
 }

@@ -36,6 +36,7 @@ pub mod template;
 #[cfg(any(test, feature = "testing"))]
 #[allow(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "a testing kit fails tests"
 )]

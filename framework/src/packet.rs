@@ -56,6 +56,10 @@ impl Packet {
 
     /// Writes `prefix` in front of the payload: in place when the headroom suffices, else by moving
     /// the payload to a larger buffer.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there is room for the prefix: that is what is looked at first"
+    )]
     pub fn prepend(&mut self, prefix: &[u8]) {
         if self.start < prefix.len() {
             let mut moved = Self::with_len(prefix.len() + self.len());
@@ -90,12 +94,20 @@ impl Drop for Packet {
 impl ops::Deref for Packet {
     type Target = [u8];
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`start <= end <= buffer.len()` always"
+    )]
     fn deref(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 }
 
 impl ops::DerefMut for Packet {
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`start <= end <= buffer.len()` always"
+    )]
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.start..self.end]
     }

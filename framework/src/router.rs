@@ -162,20 +162,21 @@ impl Router {
 
     /// Starts every endpoint, in order. When one fails, those already started are stopped.
     pub async fn start(&mut self, cx: &StartContext) -> Result<()> {
-        for index in 0..self.mounts.len() {
-            let mount = &mut self.mounts[index];
+        let mut failure = None;
+        for (index, mount) in self.mounts.iter_mut().enumerate() {
             if let Err(cause) = mount.endpoint.start(cx).await {
-                for started in &self.mounts[..index] {
-                    started.endpoint.stop().await;
-                }
-                let tag = self.mounts[index].kind.tag;
-                return Err(
-                    Error::internal(format!("endpoints[{index}] ({tag}) cannot start"))
-                        .with_source(cause),
-                );
+                failure = Some((index, mount.kind.tag, cause));
+                break;
             }
         }
-        Ok(())
+        let Some((index, tag, cause)) = failure else {
+            return Ok(());
+        };
+        for started in self.mounts.iter().take(index) {
+            started.endpoint.stop().await;
+        }
+        let message = format!("endpoints[{index}] ({tag}) cannot start");
+        Err(Error::internal(message).with_source(cause))
     }
 
     /// Stops every endpoint, in reverse order.

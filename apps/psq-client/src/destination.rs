@@ -75,9 +75,11 @@ impl FromStr for Destination {
 /// Splits at the colon before a port, if there is one; brackets stay with the host.
 fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
     let colon = match authority.rfind(']') {
-        Some(bracket) if bracket + 1 == authority.len() => None,
-        Some(bracket) if authority.as_bytes()[bracket + 1] == b':' => Some(bracket + 1),
-        Some(_) => return Err(format!("expected HOST[:PORT], found {authority:?}")),
+        Some(bracket) => match authority.as_bytes().get(bracket + 1) {
+            None => None,
+            Some(b':') => Some(bracket + 1),
+            Some(_) => return Err(format!("expected HOST[:PORT], found {authority:?}")),
+        },
         None => authority.find(':'),
     };
     Ok(match colon {

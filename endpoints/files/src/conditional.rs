@@ -109,16 +109,19 @@ fn parse_tag(text: &[u8]) -> Option<(SentTag<'_>, &[u8])> {
         Some(quoted) => (true, quoted),
         None => (false, text),
     };
-    let inner = quoted.strip_prefix(b"\"")?;
-    let len = inner.iter().position(|byte| *byte == b'"')?;
-    let opaque = &inner[..len];
+    let mut pieces = quoted.strip_prefix(b"\"")?.splitn(2, |byte| *byte == b'"');
+    let (opaque, after) = (pieces.next()?, pieces.next()?);
     let is_valid = opaque.iter().all(|byte| !matches!(byte, 0..=b' ' | 0x7f));
-    is_valid.then_some((SentTag { opaque, is_weak }, &inner[len + 1..]))
+    is_valid.then_some((SentTag { opaque, is_weak }, after))
 }
 
-fn skip<'a>(text: &'a [u8], what: &[u8]) -> &'a [u8] {
-    let len = text.iter().take_while(|byte| what.contains(byte)).count();
-    &text[len..]
+fn skip<'a>(mut text: &'a [u8], what: &[u8]) -> &'a [u8] {
+    while let Some((first, rest)) = text.split_first()
+        && what.contains(first)
+    {
+        text = rest;
+    }
+    text
 }
 
 /// The value of a field that must stand alone; with two of them neither counts.

@@ -88,10 +88,11 @@ fn decode(segment: &str) -> Result<Vec<u8>> {
 }
 
 fn is_well_encoded(segment: &[u8]) -> bool {
-    segment
-        .split(|byte| *byte == b'%')
-        .skip(1)
-        .all(|tail| tail.len() >= 2 && tail[..2].iter().all(u8::is_ascii_hexdigit))
+    let is_encoded = |tail: &[u8]| {
+        tail.first_chunk::<2>()
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    segment.split(|byte| *byte == b'%').skip(1).all(is_encoded)
 }
 
 fn not_servable() -> Error {

@@ -1,7 +1,11 @@
 //! What downloads cost in memory. A process of its own, because it looks at the process's memory.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::fs::{self, File};
 use std::future::poll_fn;

@@ -137,7 +137,7 @@ pub fn parse(bytes: &[u8]) -> Result<Header, Malformed> {
 /// All headers must be in `bytes` up to [`Header::payload`]; [`Header::total_len`] may be beyond them.
 pub fn parse_quoted(bytes: &[u8]) -> Result<Header, Malformed> {
     let mut header = fixed(bytes)?;
-    header.follow(&bytes[..bytes.len().min(header.total_len)])?;
+    header.follow(bytes.get(..header.total_len).unwrap_or(bytes))?;
     Ok(header)
 }
 

@@ -259,8 +259,9 @@ fn check_order(entry: usize, before: &IpRange, range: &IpRange) -> Result<(), Ro
 fn holds(ranges: &[IpRange], address: IpAddr, protocol: u8) -> bool {
     let place = (address.is_ipv6(), protocol, address);
     let behind = ranges.partition_point(|range| range.order() <= place);
-    ranges[..behind]
-        .last()
+    ranges
+        .get(..behind)
+        .and_then(<[_]>::last)
         .is_some_and(|range| range.protocol() == protocol && range.contains(address))
 }
 

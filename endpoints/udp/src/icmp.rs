@@ -100,7 +100,7 @@ impl TooLong<'_> {
         message.extend(self.udp_len().to_be_bytes());
         // No checksum: a receiver cannot check it against a part of the payload.
         message.extend([0, 0]);
-        message.extend(&self.payload[..self.payload.len().min(max_len)]);
+        message.extend(self.payload.get(..max_len).unwrap_or(self.payload));
     }
 
     fn udp_len(&self) -> u16 {
@@ -116,16 +116,17 @@ fn clamp(len: usize) -> u16 {
 /// Fills in the Internet checksum (RFC 1071) of all `bytes`, whose field at `offset` is zero.
 fn set_checksum(bytes: &mut [u8], offset: usize) {
     let checksum = !sum(bytes);
-    bytes[offset..offset + 2].copy_from_slice(&checksum.to_be_bytes());
+    if let Some(field) = bytes.get_mut(offset..offset + 2) {
+        field.copy_from_slice(&checksum.to_be_bytes());
+    }
 }
 
 /// The ones' complement sum of `bytes` as numbers of 16 bits: all ones where the checksum is right.
 fn sum(bytes: &[u8]) -> u16 {
-    let word = |pair: &[u8]| {
-        let low = pair.get(1).copied().unwrap_or_default();
-        u16::from_be_bytes([pair[0], low])
-    };
-    bytes.chunks(2).map(word).fold(0, |sum, word| {
+    let (pairs, last) = bytes.as_chunks();
+    let last = last.first().map(|&byte| [byte, 0]);
+    let words = pairs.iter().copied().chain(last).map(u16::from_be_bytes);
+    words.fold(0, |sum, word| {
         let (sum, carry) = sum.overflowing_add(word);
         sum + u16::from(carry)
     })

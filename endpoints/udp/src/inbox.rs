@@ -51,18 +51,25 @@ impl Inbox {
         let mut buffers: [_; MAX_MESSAGES] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
         let limit = limit.clamp(1, MAX_MESSAGES);
-        self.len = read(&mut buffers[..limit], &mut self.metas[..limit])?;
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "both have MAX_MESSAGES elements, and `limit` is no more"
+        )]
+        let (buffers, metas) = (&mut buffers[..limit], &mut self.metas[..limit]);
+        self.len = read(buffers, metas)?;
         Ok(())
     }
 
     /// For sockets in tests: replaces the content with one message, to be cut into datagrams of
     /// `segment_len` bytes. What does not fit is cut off.
     pub fn put(&mut self, from: SocketAddr, contents: &[u8], segment_len: usize) {
-        let len = contents.len().min(MESSAGE_LEN);
-        self.memory[..len].copy_from_slice(&contents[..len]);
+        let contents = contents.get(..MESSAGE_LEN).unwrap_or(contents);
+        for (place, byte) in self.memory.iter_mut().zip(contents) {
+            *place = *byte;
+        }
         let mut meta = RecvMeta::default();
         meta.addr = from;
-        meta.len = len;
+        meta.len = contents.len();
         meta.stride = segment_len;
         self.metas[0] = meta;
         self.len = 1;
@@ -71,13 +78,13 @@ impl Inbox {
     /// The messages, in order.
     pub(crate) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
         let contents = self.memory.chunks_exact(MESSAGE_LEN);
-        let metas = self.metas[..self.len].iter();
+        let metas = self.metas.iter().take(self.len);
         metas.zip(contents).map(|(meta, contents)| Message {
             from: meta.addr,
             to: meta.dst_ip,
             #[cfg(test)]
             ecn: meta.ecn,
-            contents: &contents[..meta.len],
+            contents: contents.get(..meta.len).unwrap_or(contents),
             segment_len: meta.stride,
         })
     }

@@ -21,12 +21,14 @@ impl Cid {
 
     /// The first [`quiche::MAX_CONN_ID_LEN`] bytes of `bytes`.
     pub(crate) fn copy_from(bytes: &[u8]) -> Self {
-        let len = bytes.len().min(quiche::MAX_CONN_ID_LEN);
+        let bytes = bytes.get(..quiche::MAX_CONN_ID_LEN).unwrap_or(bytes);
         let mut cid = Self {
-            len: len as u8,
+            len: bytes.len() as u8,
             bytes: [0; quiche::MAX_CONN_ID_LEN],
         };
-        cid.bytes[..len].copy_from_slice(&bytes[..len]);
+        if let Some(place) = cid.bytes.get_mut(..bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
         cid
     }
 
@@ -36,7 +38,8 @@ impl Cid {
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len as usize]
+        let len = usize::from(self.len);
+        self.bytes.get(..len).unwrap_or(&self.bytes)
     }
 
     pub(crate) fn to_quiche(self) -> ConnectionId<'static> {

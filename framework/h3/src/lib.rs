@@ -20,6 +20,7 @@ mod socket;
 #[cfg(any(test, feature = "testing"))]
 #[allow(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "a testing kit fails tests"
 )]

@@ -48,7 +48,9 @@ impl Output {
     /// Sends the packet of `len` bytes that [`buffer`](Self::buffer) holds: once, and nobody asks
     /// what became of it.
     pub(crate) fn send_one(&mut self, socket: &mut Socket, len: usize, info: &SendInfo) {
-        socket.try_send(&self.buffer[..len], len, info);
+        if let Some(packet) = self.buffer.get(..len) {
+            socket.try_send(packet, len, info);
+        }
     }
 
     /// Tries again what the kernel had no room for.
@@ -119,7 +121,8 @@ impl<'a> Run<'a> {
 
     /// Where the next packet is to be written: room for the longest one at least.
     fn space(&mut self) -> &mut [u8] {
-        &mut self.output.buffer[self.filled..]
+        let buffer = &mut self.output.buffer;
+        buffer.get_mut(self.filled..).unwrap_or_default()
     }
 
     /// Takes the packet of `len` bytes that was written to [`space`](Self::space).
@@ -148,7 +151,7 @@ impl<'a> Run<'a> {
         let (filled, segment) = (self.filled, self.segment);
         (self.filled, self.segment, self.count) = (0, 0, 0);
         let Some(info) = self.info.take() else { return };
-        let packets = &self.output.buffer[..filled];
+        let packets = self.output.buffer.get(..filled).unwrap_or_default();
         if self.output.blocked.is_none()
             && self.socket.try_send(packets, segment, &info) != Sent::Blocked
         {

@@ -74,6 +74,10 @@ pub(crate) struct Parts {
 }
 
 impl Worker {
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "each worker has a mailbox at its index"
+    )]
     pub(crate) fn new(parts: Parts) -> Self {
         let mailbox = parts.workers[usize::from(parts.index)].clone();
         Self {
@@ -281,6 +285,10 @@ impl Worker {
     }
 
     /// Packets of one sender, each `stride` bytes long but the last, which may be shorter.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`at <= end <= bytes.len()` as both are computed"
+    )]
     fn on_run(
         &mut self,
         info: RecvInfo,

@@ -75,16 +75,15 @@ pub(super) struct Position {
 impl Position {
     /// The position of the byte at `offset`, or of the end of the text.
     pub(super) fn of(text: &str, offset: usize) -> Self {
-        let before = &text.as_bytes()[..offset.min(text.len())];
-        let line_start = before
-            .iter()
-            .rposition(|&byte| byte == b'\n')
-            .map_or(0, |at| at + 1);
+        let text = text.as_bytes();
+        let before = text.get(..offset).unwrap_or(text);
+        let mut lines = before.rsplit(|&byte| byte == b'\n');
+        let line = lines.next().unwrap_or_default();
         // Every byte but a continuation byte begins a character.
         let is_start = |byte: &&u8| **byte & 0xc0 != 0x80;
         Self {
-            line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
-            column: before[line_start..].iter().filter(is_start).count() + 1,
+            line: lines.count() + 1,
+            column: line.iter().filter(is_start).count() + 1,
         }
     }
 }

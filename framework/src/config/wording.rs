@@ -154,7 +154,8 @@ fn expectation(message: &str) -> Option<&str> {
         return Some("an object");
     }
     let known = EXPECTED.binary_search_by_key(&expected, |(theirs, _)| theirs);
-    Some(known.map_or(expected, |index| EXPECTED[index].1))
+    let ours = known.ok().and_then(|index| EXPECTED.get(index));
+    Some(ours.map_or(expected, |(_, ours)| ours))
 }
 
 /// The name of an enum's variant, which is a string or the only key of an object.

@@ -26,10 +26,12 @@ const fn v4(network: [u8; 4], prefix_len: u32, name: &'static str) -> Range<u32>
 const fn v6<const N: usize>(network: [u16; N], prefix_len: u32, name: &'static str) -> Range<u128> {
     let mask = u128::MAX << (u128::BITS - prefix_len);
     let mut bits = 0;
-    let mut at = 0;
-    while at < N {
-        bits |= (network[at] as u128) << (u128::BITS - u16::BITS * (at as u32 + 1));
-        at += 1;
+    let mut shift = u128::BITS;
+    let mut rest = network.as_slice();
+    while let [segment, after @ ..] = rest {
+        shift -= u16::BITS;
+        bits |= (*segment as u128) << shift;
+        rest = after;
     }
     assert!(bits & !mask == 0, "host bits are set");
     Range {

@@ -53,21 +53,20 @@ fn split_query(parts: &[Part]) -> Result<(Vec<Part>, Query<'_>), TemplateError> 
         Part::Literal(text) => text.contains('?'),
         Part::Expression { operator, .. } => *operator == Operator::Query,
     };
-    let Some(at) = parts.iter().position(opens_query) else {
-        return Ok((parts.to_vec(), Query::Absent));
-    };
-    let (before, after) = (&parts[..at], &parts[at + 1..]);
-    match &parts[at] {
-        Part::Literal(text) => {
+    let at = parts.iter().position(opens_query);
+    let (before, rest) = parts.split_at(at.unwrap_or(parts.len()));
+    match rest.split_first() {
+        None => Ok((before.to_vec(), Query::Absent)),
+        Some((Part::Literal(text), after)) => {
             let (path, query) = text.split_once('?').unwrap_or((text, ""));
             let [path, query] = [path, query].map(|text| [Part::Literal(text.to_owned())]);
             let query = Query::Written([&query[..], after].concat());
             Ok(([before, &path].concat(), query))
         }
-        Part::Expression { names, .. } if after.is_empty() => {
-            Ok((before.to_vec(), Query::Optional(names)))
+        Some((Part::Expression { names, .. }, [])) => Ok((before.to_vec(), Query::Optional(names))),
+        Some((Part::Expression { .. }, _)) => {
+            Err(TemplateError::Unmatchable("`{?…}` is not the last part"))
         }
-        Part::Expression { .. } => Err(TemplateError::Unmatchable("`{?…}` is not the last part")),
     }
 }
 

@@ -27,6 +27,10 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "no prefix has more than two numbers"
+    )]
     fn append(&mut self, bytes: &[u8]) {
         let end = self.len + bytes.len();
         self.bytes[self.len..end].copy_from_slice(bytes);
@@ -38,7 +42,7 @@ impl Deref for Prefix {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
     }
 }
 

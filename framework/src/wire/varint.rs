@@ -43,7 +43,7 @@ pub fn to_prefix(value: u64) -> Prefix {
     let mut bytes = (value << (64 - 8 * len)).to_be_bytes();
     bytes[0] |= (len.trailing_zeros() as u8) << 6;
     let mut prefix = Prefix::default();
-    prefix.append(&bytes[..len]);
+    prefix.append(bytes.get(..len).unwrap_or(&bytes));
     prefix
 }
 

@@ -134,7 +134,7 @@ impl Partial {
         loop {
             match self.file.read(&mut chunk)? {
                 0 => break,
-                len => hash.update(&chunk[..len]),
+                len => hash.update(chunk.get(..len).unwrap_or_default()),
             }
         }
         self.file.seek(SeekFrom::Start(offset))?;

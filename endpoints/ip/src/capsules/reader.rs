@@ -81,11 +81,13 @@ impl<'a> Reader<'a> {
     }
 
     fn request_id(&mut self) -> Result<u64, Defect> {
-        let (request_id, len) = varint::decode(self.rest).ok_or(Defect::Truncated {
+        let found =
+            varint::decode(self.rest).and_then(|(id, len)| Some((id, self.rest.get(len..)?)));
+        let (request_id, rest) = found.ok_or(Defect::Truncated {
             entry: self.entry,
             field: Field::RequestId,
         })?;
-        self.rest = &self.rest[len..];
+        self.rest = rest;
         Ok(request_id)
     }
 

@@ -134,7 +134,10 @@ pub struct Tally {
 impl Tally {
     /// Packets dropped for this reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.dropped[reason.index()]
+        self.dropped
+            .get(reason.index())
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Packets dropped, for whatever reason.
@@ -145,18 +148,21 @@ impl Tally {
     /// Counts a packet that was received before and is dropped now.
     #[inline]
     pub(crate) fn drop_one(&mut self, reason: DropReason) {
-        self.dropped[reason.index()] += 1;
+        self.drop_many(1, reason);
     }
 
     /// Counts packets that are dropped some time after they were received.
+    #[inline]
     pub(crate) fn drop_many(&mut self, count: u64, reason: DropReason) {
-        self.dropped[reason.index()] += count;
+        if let Some(dropped) = self.dropped.get_mut(reason.index()) {
+            *dropped += count;
+        }
     }
 
     /// Counts packets that were received and dropped before any flow saw them.
     pub(crate) fn lose(&mut self, count: u64, reason: DropReason) {
         self.received += count;
-        self.dropped[reason.index()] += count;
+        self.drop_many(count, reason);
     }
 
     fn add(&mut self, other: &Self) {

@@ -53,8 +53,10 @@ impl PolicyCache {
         if !is_fresh {
             self.ask(host, now);
         }
-        match self.slots[place(address, port)] {
-            Some(known) if (known.address, known.port) == (address, port) => Some(known.is_allowed),
+        match self.slots.get(place(address, port)) {
+            Some(Some(known)) if (known.address, known.port) == (address, port) => {
+                Some(known.is_allowed)
+            }
             _ => None,
         }
     }
@@ -65,11 +67,13 @@ impl PolicyCache {
             .policy
             .as_ref()
             .is_some_and(|policy| policy.check((address, port).into()).is_ok());
-        self.slots[place(address, port)] = Some(Slot {
-            address,
-            port,
-            is_allowed,
-        });
+        if let Some(slot) = self.slots.get_mut(place(address, port)) {
+            *slot = Some(Slot {
+                address,
+                port,
+                is_allowed,
+            });
+        }
         is_allowed
     }
 

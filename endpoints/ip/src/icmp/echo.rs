@@ -39,7 +39,7 @@ pub fn echo_request_v6(
     let [a, b] = echo.id.to_be_bytes();
     let [c, d] = echo.sequence.to_be_bytes();
     let head = [REQUEST_V6, 0, 0, 0, a, b, c, d];
-    let data = &DATA[..data_len.min(DATA.len())];
+    let data = DATA.get(..data_len).unwrap_or(&DATA);
     message::packet_v6(source, destination, PROBE_HOP_LIMIT, head, data)
 }
 

@@ -45,8 +45,8 @@ pub fn error(problem: Problem, packet: &[u8], header: &Header, source: IpAddr) -
     if is_silenced(problem, packet, header) || packet::is_group(source) {
         return None;
     }
-    let packet = &packet[..packet.len().min(header.total_len)];
-    let quote = |max_len| &packet[..packet.len().min(max_len)];
+    let packet = packet.get(..header.total_len).unwrap_or(packet);
+    let quote = |max_len| packet.get(..max_len).unwrap_or(packet);
     match (source, header.source) {
         (IpAddr::V4(source), IpAddr::V4(sender)) => Some(message::packet_v4(
             source,

@@ -12,19 +12,19 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// be as large, and would let 20 pass within a second once it was full.
 #[derive(Clone, Debug, Default)]
 pub struct ErrorLimiter {
+    /// The oldest first.
     admitted: [Option<Instant>; ERRORS],
-    oldest: usize,
 }
 
 impl ErrorLimiter {
     /// Whether an error may be sent `now`. If so, it is counted.
     pub fn admit(&mut self, now: Instant) -> bool {
-        let oldest = &mut self.admitted[self.oldest];
+        let [oldest, ..] = &mut self.admitted;
         if oldest.is_some_and(|at| now.saturating_duration_since(at) < WINDOW) {
             return false;
         }
         *oldest = Some(now);
-        self.oldest = (self.oldest + 1) % ERRORS;
+        self.admitted.rotate_left(1);
         true
     }
 }

@@ -9,7 +9,6 @@ use crate::packet::{Fragment, HEADER_V4_LEN, HEADER_V6_LEN, Header, ICMP, ICMP_V
 
 /// An ICMP message without its body, in bytes; the same in both versions.
 pub(super) const HEAD_LEN: usize = 8;
-const CHECKSUM: std::ops::Range<usize> = 2..4;
 
 /// The hop limit of what we send, unless a message wants another.
 pub(super) const HOP_LIMIT: u8 = 64;
@@ -78,18 +77,17 @@ pub(super) fn packet_v4(
 ) -> Packet {
     let mut packet = Packet::with_len(HEADER_V4_LEN + HEAD_LEN + body.len());
     let total_len = length_field(packet.len());
-    let (header, message) = packet.split_at_mut(HEADER_V4_LEN);
-
+    let mut header = [0; HEADER_V4_LEN];
     header[..2].copy_from_slice(&[0x45, service]);
     header[2..4].copy_from_slice(&total_len);
     // "Don't fragment": no identification is needed (RFC 6864 §4.1).
     header[4..12].copy_from_slice(&[0, 0, 0x40, 0, HOP_LIMIT, ICMP, 0, 0]);
     header[12..16].copy_from_slice(&source.octets());
     header[16..].copy_from_slice(&destination.octets());
-    let header_sum = checksum::checksum(header);
+    let header_sum = checksum::checksum(&header);
     header[10..12].copy_from_slice(&header_sum.to_be_bytes());
 
-    fill(message, head, body, Sum::default());
+    fill(&mut packet, &header, head, body, Sum::default());
     packet
 }
 
@@ -102,26 +100,30 @@ pub(super) fn packet_v6(
     body: &[u8],
 ) -> Packet {
     let mut packet = Packet::with_len(HEADER_V6_LEN + HEAD_LEN + body.len());
-    let (header, message) = packet.split_at_mut(HEADER_V6_LEN);
-
+    let message_len = HEAD_LEN + body.len();
+    let mut header = [0; HEADER_V6_LEN];
     header[..4].copy_from_slice(&[0x60, 0, 0, 0]);
-    header[4..6].copy_from_slice(&length_field(message.len()));
+    header[4..6].copy_from_slice(&length_field(message_len));
     header[6..8].copy_from_slice(&[ICMP_V6, hop_limit]);
     header[8..24].copy_from_slice(&source.octets());
     header[24..].copy_from_slice(&destination.octets());
 
     let (source, destination) = (IpAddr::V6(source), IpAddr::V6(destination));
-    let sum = Sum::pseudo_header(source, destination, ICMP_V6, message.len());
-    fill(message, head, body, sum);
+    let sum = Sum::pseudo_header(source, destination, ICMP_V6, message_len);
+    fill(&mut packet, &header, head, body, sum);
     packet
 }
 
-/// Writes a message, of exactly that length, and its checksum on top of `sum`.
-fn fill(message: &mut [u8], head: [u8; HEAD_LEN], body: &[u8], sum: Sum) {
-    message[..HEAD_LEN].copy_from_slice(&head);
-    message[HEAD_LEN..].copy_from_slice(body);
-    let sum = sum.with(message).checksum();
-    message[CHECKSUM].copy_from_slice(&sum.to_be_bytes());
+/// Fills `packet`, which has exactly that length, with a header and a message. The checksum of the
+/// message comes on top of `sum`.
+fn fill(packet: &mut [u8], header: &[u8], mut head: [u8; HEAD_LEN], body: &[u8], sum: Sum) {
+    let sum = sum.with(&head).with(body).checksum();
+    head[2..4].copy_from_slice(&sum.to_be_bytes());
+    let (front, message) = packet.split_at_mut(header.len());
+    let (front_of_message, rest) = message.split_at_mut(HEAD_LEN);
+    front.copy_from_slice(header);
+    front_of_message.copy_from_slice(&head);
+    rest.copy_from_slice(body);
 }
 
 fn is_error_type(v6: bool, kind: u8) -> bool {

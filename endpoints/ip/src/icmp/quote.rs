@@ -35,6 +35,6 @@ pub fn quote<'a>(packet: &'a [u8], header: &Header) -> Option<Quote<'a>> {
     // An ICMP of one version knows nothing of the other.
     (quoted.is_v6() == header.is_v6()).then_some(Quote {
         header: quoted,
-        bytes: &bytes[..bytes.len().min(quoted.total_len)],
+        bytes: bytes.get(..quoted.total_len).unwrap_or(bytes),
     })
 }

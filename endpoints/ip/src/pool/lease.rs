@@ -75,7 +75,9 @@ impl Lease {
         let Some(given) = self.take_exactly(&wanted) else {
             return false;
         };
-        self.addresses[index] = given;
+        if let Some(held) = self.addresses.get_mut(index) {
+            *held = given;
+        }
         self.give_back(&old);
         true
     }

@@ -49,8 +49,9 @@ pub(super) fn check(prefixes: &[IpNetwork]) -> Result<(), PoolError> {
     }
     for (index, prefix) in prefixes.iter().enumerate() {
         check_one(prefix)?;
-        if let Some(other) = prefixes[..index]
+        if let Some(other) = prefixes
             .iter()
+            .take(index)
             .find(|other| overlap(prefix, other))
         {
             return Err(PoolError::Overlap(*other, *prefix));

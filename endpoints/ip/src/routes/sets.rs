@@ -21,8 +21,8 @@ pub(super) fn merge(mut ranges: Vec<IpRange>) -> Vec<IpRange> {
 /// The ranges of `set` that have an address in common with `range`.
 pub(super) fn overlapping(set: &[IpRange], range: IpRange) -> impl Iterator<Item = &IpRange> {
     let first = set.partition_point(|other| other.end() < range.start());
-    set[first..]
-        .iter()
+    set.iter()
+        .skip(first)
         .take_while(move |other| other.start() <= range.end())
 }
 

@@ -150,8 +150,9 @@ impl AddressServer {
 
     /// Assigns something to a request, if that is possible.
     fn grant(&mut self, entry: &RequestedAddress) -> bool {
-        if let Some(index) = self.adoptable(entry) {
-            let assigned = &mut self.assigned[index];
+        if let Some(index) = self.adoptable(entry)
+            && let Some(assigned) = self.assigned.get_mut(index)
+        {
             assigned.request_id = entry.request_id;
             if entry.has_preference() && self.lease.replace(assigned.prefix, entry.prefix) {
                 assigned.prefix = entry.prefix;

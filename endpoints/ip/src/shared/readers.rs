@@ -66,10 +66,11 @@ impl Readers {
         }
         let readers_of = |id: Id| readers.iter().filter(of_runtime(id)).count();
         let has_several = |reader: &Reader| reader.runtime().is_some_and(|id| readers_of(id) > 1);
-        match readers.iter().position(has_several) {
-            Some(index) => {
-                readers[index].move_to(&here);
-                readers[index].device()
+        let spare = readers.iter().position(has_several);
+        match spare.and_then(|index| readers.get_mut(index)) {
+            Some(reader) => {
+                reader.move_to(&here);
+                reader.device()
             }
             // More workers than queues: any queue may be written to.
             None => readers.first().map_or_else(gone, Reader::device),

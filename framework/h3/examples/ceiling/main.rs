@@ -10,6 +10,8 @@
 //!
 //! Figures are printed as one line of `name=value`.
 
+#![allow(clippy::indexing_slicing, reason = "a measurement may panic")]
+
 mod counting;
 mod memory;
 mod udp;

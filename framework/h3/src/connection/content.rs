@@ -145,7 +145,10 @@ impl Connection {
             if room == 0 {
                 return;
             }
-            let len = match self.http.read(id, &mut cx.scratch[..room]) {
+            let len = match self
+                .http
+                .read(id, cx.scratch.get_mut(..room).unwrap_or_default())
+            {
                 Ok(0) => return,
                 Ok(len) => len,
                 Err(code) => return self.on_reset(id, code, cx),
@@ -153,7 +156,7 @@ impl Connection {
             self.content_since_probe += len as u64;
             // The end of the stream shows as an event, once everything before it is read.
             self.has_events = true;
-            let bytes = &cx.scratch[..len];
+            let bytes = cx.scratch.get(..len).unwrap_or_default();
             match &mut stream.recv {
                 Recv::Content(inflow) => {
                     let counted = stream.length.add(len);

@@ -133,9 +133,10 @@ impl Farewells {
             let (from, to) = (peer, local);
             let _ = quic.recv(&mut [0; BASE / AMPLIFICATION], RecvInfo { from, to });
             let limit = BASE.min(space.len());
+            let space = space.get_mut(..limit).unwrap_or_default();
             let made = quic
                 .send_ack_eliciting_on_path(local, peer)
-                .and_then(|()| quic.send_on_path(&mut space[..limit], Some(local), Some(peer)));
+                .and_then(|()| quic.send_on_path(space, Some(local), Some(peer)));
             // There is none while the path's congestion window is full and its probe timeout has
             // not run out.
             if let Ok((len, info)) = made {

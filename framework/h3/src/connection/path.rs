@@ -164,7 +164,7 @@ impl Path {
     ) -> quiche::Result<(usize, SendInfo)> {
         let limit = self.limit().min(space.len());
         let waiting = http.quic.dgram_send_queue_len();
-        let made = http.quic.send(&mut space[..limit]);
+        let made = http.quic.send(space.get_mut(..limit).unwrap_or_default());
         match made {
             Ok((len, _)) => {
                 let tally = if len > BASE {

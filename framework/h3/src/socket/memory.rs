@@ -215,7 +215,10 @@ impl Memory {
             let Some((_, from, packet)) = queue.pop_front() else {
                 break;
             };
-            buffer[..packet.len()].copy_from_slice(&packet);
+            let Some(space) = buffer.get_mut(..packet.len()) else {
+                continue;
+            };
+            space.copy_from_slice(&packet);
             let info = RecvInfo {
                 from,
                 to: self.local,

@@ -50,7 +50,9 @@ impl Received {
     /// the last, which may be shorter.
     pub(crate) fn for_each_run(&mut self, mut each: impl FnMut(RecvInfo, &mut [u8], usize)) {
         for (run, buffer) in self.runs.drain(..).zip(&mut self.buffers) {
-            each(run.info, &mut buffer[..run.len], run.stride);
+            if let Some(packets) = buffer.get_mut(..run.len) {
+                each(run.info, packets, run.stride);
+            }
         }
     }
 }

@@ -142,8 +142,9 @@ impl CapsuleDecoder {
                 Admit::Reject => return State::Failed(CapsuleError::Rejected { kind, len }),
                 Admit::Buffer => {
                     // Where this chunk has the whole start, hand it back: the value may be lent.
-                    match (chunk.len() - rest.len()).checked_sub(start.len()) {
-                        Some(value_at) => *input = &chunk[value_at..],
+                    let value_at = (chunk.len() - rest.len()).checked_sub(start.len());
+                    match value_at.and_then(|at| chunk.get(at..)) {
+                        Some(value) => *input = value,
                         None => self.value.extend_from_slice(start),
                     }
                     return State::Value { kind, len };
@@ -163,16 +164,19 @@ struct Head {
 
 impl Head {
     fn push(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte;
+            self.len += 1;
+        }
     }
 
     /// Type, length, and what is there of the value.
     fn parse(&self) -> Option<(u64, u64, &[u8])> {
-        let bytes = &self.bytes[..self.len];
+        let bytes = self.bytes.get(..self.len)?;
         let (kind, kind_len) = varint::decode(bytes)?;
-        let (len, len_len) = varint::decode(&bytes[kind_len..])?;
-        Some((kind, len, &bytes[kind_len + len_len..]))
+        let after_kind = bytes.get(kind_len..)?;
+        let (len, len_len) = varint::decode(after_kind)?;
+        Some((kind, len, after_kind.get(len_len..)?))
     }
 }
 

@@ -31,7 +31,7 @@ impl Coalescer {
     /// Sorts `packets`, of which those behind the 64th are ignored, into [`runs`](Self::runs). Without
     /// `udp`, UDP datagrams stay alone: the kernel does not take them together.
     pub fn arrange(&mut self, packets: &[Packet], udp: bool) {
-        let packets = &packets[..packets.len().min(BATCH_LEN)];
+        let packets = packets.get(..BATCH_LEN).unwrap_or(packets);
         self.runs.clear();
         self.next.clear();
         self.next.resize(packets.len(), 0);
