@@ -75,6 +75,11 @@ impl Inbox {
         self.len = 1;
     }
 
+    /// How many messages there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The messages, in order.
     pub(crate) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
         let contents = self.memory.chunks_exact(MESSAGE_LEN);

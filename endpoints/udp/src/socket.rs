@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::icmp::{HEADERS_V4_LEN, HEADERS_V6_LEN};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, MAX_MESSAGES};
 
 /// Kernel buffers of a tunnel's socket, in bytes: some 200 datagrams of 1200 bytes, with what the
 /// kernel adds to each. The system's default holds fewer than two full batches.
@@ -160,6 +160,7 @@ impl BatchSocket {
         inbox: &mut Inbox,
         limit: usize,
     ) -> Poll<io::Result<()>> {
+        let limit = limit.clamp(1, MAX_MESSAGES);
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
             let read = self.io.try_io(Interest::READABLE, || {
@@ -169,6 +170,13 @@ impl BatchSocket {
             });
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(()) if inbox.len() < limit => {
+                    // The kernel had no more. What comes from now on is announced anew, and the call
+                    // that would say so is saved.
+                    let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                    let _ = self.io.try_io(Interest::READABLE, nothing);
+                    return Poll::Ready(Ok(()));
+                }
                 read => return Poll::Ready(read),
             }
         }

@@ -6,6 +6,7 @@
 //!
 //! This is the only crate that names quiche.
 
+mod alarm;
 mod cid;
 mod client;
 mod connection;

@@ -13,6 +13,7 @@ use quiche::{RecvInfo, SendInfo, h3};
 use slab::Slab;
 use tracing::{debug, error, trace};
 
+use crate::alarm::Alarm;
 use crate::cid::{Cid, Form, form};
 use crate::connection::{Buffers, Command, Connection, Role, TurnCx};
 use crate::listener::{Listener, Verdict};
@@ -35,6 +36,14 @@ const CONNECTION_REFUSED: u64 = 0x02;
 /// How long the closing of a connection is allowed to take once nothing else is to be done.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
 
+/// What the first half of a turn has found.
+struct TurnStart {
+    /// Whether there may be more to receive at once.
+    is_busy: bool,
+    /// Whether flows were given something, which may be answered already.
+    has_delivered: bool,
+}
+
 /// One thread's share of the server, or a client.
 pub(crate) struct Worker {
     index: u8,
@@ -51,6 +60,8 @@ pub(crate) struct Worker {
     messages: Vec<Message>,
     /// Connections that want their turn.
     queue: Vec<usize>,
+    /// Those of the present turn. Kept for its memory.
+    present: Vec<usize>,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     output: Output,
     scratch: Vec<u8>,
@@ -83,7 +94,7 @@ impl Worker {
         Self {
             index: parts.index,
             socket: parts.socket,
-            received: Received::default(),
+            received: Received::new(),
             quic: parts.quic,
             h3: parts.h3,
             limits: parts.limits,
@@ -93,6 +104,7 @@ impl Worker {
             workers: parts.workers,
             messages: Vec::new(),
             queue: Vec::new(),
+            present: Vec::new(),
             timers: BinaryHeap::new(),
             output: Output::new(),
             scratch: vec![0; 64 << 10],
@@ -107,16 +119,27 @@ impl Worker {
     /// Runs until it was told to drain and every connection is gone; a client, until its connection
     /// is.
     pub(crate) async fn run(mut self) {
+        let mut alarm = Alarm::default();
         loop {
-            let is_busy = self.turn();
+            let now = Instant::now();
+            let received = self.receive_all(now);
+            let mut has_looked = false;
+            if received.has_delivered {
+                // What answers at once is sent together with the acknowledgement of the question: one
+                // packet instead of two, and one wake-up of the peer.
+                tokio::task::yield_now().await;
+                has_looked = true;
+                self.read_messages(now);
+            }
+            let is_busy = (self.send_all(now) || received.is_busy) && !self.output.is_blocked();
             if self.is_done() {
                 return;
             }
-            if is_busy {
+            if !is_busy {
+                self.sleep(&mut alarm).await;
+            } else if !has_looked {
                 // Lets the runtime look at other sockets and run the endpoints' tasks.
                 tokio::task::yield_now().await;
-            } else {
-                self.sleep().await;
             }
         }
     }
@@ -175,33 +198,43 @@ impl Worker {
         self.connections.is_empty() && (self.listener.is_none() || self.drain_until.is_some())
     }
 
-    /// One pass: everything that has come, then everything that wants to go. Returns whether there
-    /// may be more at once.
-    fn turn(&mut self) -> bool {
-        let now = Instant::now();
+    /// The first half of a turn: everything that has come.
+    fn receive_all(&mut self, now: Instant) -> TurnStart {
         self.output.retry(&mut self.socket);
         let mut is_busy = self.read_messages(now);
         is_busy |= self.read_socket(now);
         self.expire(now);
         self.drain(now);
-        // Connections that want another turn queue up behind the others.
-        for slot in std::mem::take(&mut self.queue) {
-            is_busy |= self.look_after(slot, now);
+        let mut has_delivered = false;
+        for at in 0..self.queue.len() {
+            if let Some(&slot) = self.queue.get(at) {
+                has_delivered |= self.receive_for(slot, now);
+            }
         }
-        is_busy && !self.output.is_blocked()
+        TurnStart {
+            is_busy,
+            has_delivered,
+        }
     }
 
-    async fn sleep(&mut self) {
+    /// The second half: everything that wants to go. Returns whether there may be more at once.
+    fn send_all(&mut self, now: Instant) -> bool {
+        let mut is_busy = false;
+        // Connections that want another turn queue up behind the others.
+        let mut present = std::mem::take(&mut self.present);
+        std::mem::swap(&mut present, &mut self.queue);
+        for slot in present.drain(..) {
+            is_busy |= self.send_for(slot, now);
+        }
+        self.present = present;
+        is_busy
+    }
+
+    async fn sleep(&mut self, alarm: &mut Alarm) {
         let due = self.timers.peek().map(|Reverse((due, _))| *due);
         let due = [due, self.drain_until].into_iter().flatten().min();
         let (socket, mailbox) = (&self.socket, &self.mailbox);
         let is_blocked = self.output.is_blocked();
-        let timer = async {
-            match due {
-                Some(due) => tokio::time::sleep_until(due.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         let writable = async {
             match is_blocked {
                 true => socket.writable().await,
@@ -212,7 +245,7 @@ impl Worker {
             () = socket.readable() => {}
             () = mailbox.arrived() => {}
             () = writable => {}
-            () = timer => {}
+            () = alarm.ring(due) => {}
         }
     }
 
@@ -273,6 +306,7 @@ impl Worker {
                 }
             }
             let mut received = std::mem::take(&mut self.received);
+            let is_last = received.is_all();
             // Also a read that brought nothing counts.
             packets += 1;
             received.for_each_run(|info, bytes, stride| {
@@ -280,6 +314,9 @@ impl Worker {
                 self.on_run(info, bytes, stride, now, false);
             });
             self.received = received;
+            if is_last {
+                return false;
+            }
         }
         true
     }
@@ -489,26 +526,18 @@ impl Worker {
         }
     }
 
-    /// One connection's part of the turn. Returns whether it wants another at once.
-    fn look_after(&mut self, slot: usize, now: Instant) -> bool {
+    /// One connection's part of the first half of a turn. Returns whether flows were given something.
+    fn receive_for(&mut self, slot: usize, now: Instant) -> bool {
+        self.in_connection(slot, now, Connection::receive)
+    }
+
+    /// One connection's part of the second half. Returns whether it wants another turn at once.
+    fn send_for(&mut self, slot: usize, now: Instant) -> bool {
         let Some(connection) = self.connections.get_mut(slot) else {
             return false;
         };
         connection.is_queued = false;
-        let mut cx = TurnCx {
-            now,
-            mailbox: &self.mailbox,
-            limits: &self.limits,
-            h3: &self.h3,
-            scratch: &mut self.scratch,
-        };
-        // What has gone wrong inside one connection stays there.
-        let turned = catch_unwind(AssertUnwindSafe(|| connection.turn(&mut cx)));
-        let Ok(mut wants_more) = turned else {
-            error!("a connection panicked and is dropped");
-            self.forget(slot);
-            return false;
-        };
+        let mut wants_more = self.in_connection(slot, now, Connection::send);
         self.update_routes(slot);
         let Some(connection) = self.connections.get_mut(slot) else {
             return false;
@@ -525,6 +554,32 @@ impl Worker {
             self.enqueue(slot);
         }
         wants_more
+    }
+
+    /// Lets a connection `act`. What goes wrong inside it stays there: a panic is the end of this
+    /// connection only.
+    fn in_connection(
+        &mut self,
+        slot: usize,
+        now: Instant,
+        act: fn(&mut Connection, &mut TurnCx<'_>) -> bool,
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return false;
+        };
+        let mut cx = TurnCx {
+            now,
+            mailbox: &self.mailbox,
+            limits: &self.limits,
+            h3: &self.h3,
+            scratch: &mut self.scratch,
+        };
+        let acted = catch_unwind(AssertUnwindSafe(|| act(connection, &mut cx)));
+        acted.unwrap_or_else(|_panic| {
+            error!("a connection panicked and is dropped");
+            self.forget(slot);
+            false
+        })
     }
 
     /// Whether a connection is closed on both sides while everything else is over, too.

@@ -90,6 +90,8 @@ pub(crate) struct Connection {
     /// Whether the worker will look after the connection in this turn.
     pub(crate) is_queued: bool,
     was_closing: bool,
+    /// Whether this turn's first half is over.
+    has_received: bool,
     /// Whether HTTP/3 may have events that this turn has not asked for.
     has_events: bool,
     /// Streams that the peer has asked us to stop sending on, in all.
@@ -165,6 +167,7 @@ impl Connection {
             scheduled: None,
             is_queued: false,
             was_closing: false,
+            has_received: false,
             has_events: false,
             stopped: 0,
             content_since_probe: 0,
@@ -189,9 +192,9 @@ impl Connection {
         self.woken.push(stream);
     }
 
-    /// Looks after the connection: timers, what has come, what wants to go. Returns whether there
-    /// is more to do at once.
-    pub(crate) fn turn(&mut self, cx: &mut TurnCx<'_>) -> bool {
+    /// The first half of a turn: timers, and what has come. Returns whether flows were given something.
+    pub(crate) fn receive(&mut self, cx: &mut TurnCx<'_>) -> bool {
+        self.has_received = true;
         self.timers(cx);
         if self.http.quic.is_closed() || self.http.quic.is_draining() || self.is_closing() {
             self.end_everything();
@@ -202,7 +205,19 @@ impl Connection {
         }
         self.look_after_path(cx);
         self.events(cx);
-        self.datagrams(cx);
+        self.datagrams(cx)
+    }
+
+    /// The second half: what wants to go. Returns whether there is more to do at once.
+    pub(crate) fn send(&mut self, cx: &mut TurnCx<'_>) -> bool {
+        // What has woken the connection since the first half may be all that there is.
+        if !std::mem::take(&mut self.has_received) {
+            self.receive(cx);
+            self.has_received = false;
+        }
+        if self.was_closing {
+            return false;
+        }
         self.look_after_woken(cx);
         self.serve_stalled(cx);
         let more = self.serve_hungry(cx);
@@ -367,15 +382,17 @@ impl Connection {
         }
     }
 
-    /// Takes all datagrams that have come and gives each flow its share.
-    fn datagrams(&mut self, cx: &mut TurnCx<'_>) {
+    /// Takes all datagrams that have come and gives each flow its share. Returns whether there were any.
+    fn datagrams(&mut self, cx: &mut TurnCx<'_>) -> bool {
         while let Ok(packet) = self.http.quic.dgram_recv_buf() {
             self.on_datagram(packet, cx);
             if self.is_closing() {
-                return;
+                return false;
             }
         }
-        for id in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        let any = !touched.is_empty();
+        for id in touched.drain(..) {
             let Some(stream) = self.streams.get_mut(&id) else {
                 continue;
             };
@@ -385,6 +402,8 @@ impl Connection {
             let delivered = tunnel.deliver(&self.http);
             self.after_flow(id, delivered);
         }
+        self.touched = touched;
+        any
     }
 
     fn on_datagram(&mut self, mut packet: Packet, cx: &mut TurnCx<'_>) {

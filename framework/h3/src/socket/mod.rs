@@ -23,10 +23,14 @@ pub(crate) enum Socket {
 }
 
 /// What one read brought: runs of packets of equal length, each run from one sender.
-#[derive(Debug)]
+///
+/// The default has no buffers: it stands in for one that is being looked at.
+#[derive(Default)]
 pub(crate) struct Received {
     buffers: Vec<Vec<u8>>,
     runs: Vec<Run>,
+    /// Whether nothing was left in the socket.
+    is_all: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,16 +40,21 @@ struct Run {
     stride: usize,
 }
 
-impl Default for Received {
-    fn default() -> Self {
+impl Received {
+    /// With memory for everything that one read may bring.
+    pub(crate) fn new() -> Self {
         Self {
             buffers: vec![vec![0; SLOT_LEN]; RECV_SLOTS],
             runs: Vec::with_capacity(RECV_SLOTS),
+            is_all: false,
         }
     }
-}
 
-impl Received {
+    /// Whether the read has left nothing in the socket, so that another one would be for nothing.
+    pub(crate) fn is_all(&self) -> bool {
+        self.is_all
+    }
+
     /// Calls `each` for every run: the packets' addresses, their bytes, and the length of each but
     /// the last, which may be shorter.
     pub(crate) fn for_each_run(&mut self, mut each: impl FnMut(RecvInfo, &mut [u8], usize)) {
@@ -90,6 +99,7 @@ impl Socket {
     /// Reads what is there. `WouldBlock` when there is nothing.
     pub(crate) fn try_recv(&mut self, into: &mut Received) -> io::Result<()> {
         into.runs.clear();
+        into.is_all = false;
         match self {
             Self::Udp(udp) => udp.try_recv(into),
             #[cfg(any(test, feature = "testing"))]
