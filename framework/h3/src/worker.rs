@@ -305,7 +305,7 @@ impl Worker {
                     return true;
                 }
             }
-            let mut received = std::mem::take(&mut self.received);
+            let mut received = std::mem::replace(&mut self.received, Received::empty());
             let is_last = received.is_all();
             // Also a read that brought nothing counts.
             packets += 1;

@@ -23,9 +23,7 @@ pub(crate) enum Socket {
 }
 
 /// What one read brought: runs of packets of equal length, each run from one sender.
-///
-/// The default has no buffers: it stands in for one that is being looked at.
-#[derive(Default)]
+#[derive(Debug)]
 pub(crate) struct Received {
     buffers: Vec<Vec<u8>>,
     runs: Vec<Run>,
@@ -46,6 +44,15 @@ impl Received {
         Self {
             buffers: vec![vec![0; SLOT_LEN]; RECV_SLOTS],
             runs: Vec::with_capacity(RECV_SLOTS),
+            is_all: false,
+        }
+    }
+
+    /// Without memory: it stands in for one that is being looked at.
+    pub(crate) const fn empty() -> Self {
+        Self {
+            buffers: Vec::new(),
+            runs: Vec::new(),
             is_all: false,
         }
     }

@@ -69,7 +69,7 @@ impl Listening {
 
     /// Waits for the client's first packet and takes the connection.
     pub(super) async fn accept(mut self) -> Peer {
-        let mut received = Received::default();
+        let mut received = Received::new();
         while self.socket.try_recv(&mut received).is_err() {
             self.socket.readable().await;
         }

@@ -131,7 +131,7 @@ impl Peer {
         Self {
             quic,
             socket,
-            received: Received::default(),
+            received: Received::new(),
             streams: BTreeMap::new(),
             datagrams: VecDeque::new(),
             written: BTreeSet::new(),

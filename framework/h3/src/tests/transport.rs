@@ -46,7 +46,7 @@ impl Stranger {
     /// The answers to what was sent, after some time.
     async fn answers(&mut self) -> Vec<Vec<u8>> {
         tokio::time::sleep(SILENCE).await;
-        let (mut received, mut answers) = (Received::default(), Vec::new());
+        let (mut received, mut answers) = (Received::new(), Vec::new());
         while self.socket.try_recv(&mut received).is_ok() {
             received.for_each_run(|_info, packet, _stride| answers.push(packet.to_vec()));
         }

@@ -126,7 +126,7 @@ pub(crate) fn measure(plan: &Plan, direction: Direction, len: usize) -> Result<S
         let counts = Arc::<Counts>::default();
         let core = plan.cores.client;
         let target = match direction {
-            Direction::Echo => Target::echo(core)?,
+            Direction::Echo => Target::batching_echo(core)?,
             Direction::Up => Target::sink(core, counts.clone())?,
             Direction::Down => Target::source(core, len, counts.clone())?,
         };

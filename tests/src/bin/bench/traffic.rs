@@ -142,6 +142,31 @@ impl Target {
         })
     }
 
+    /// Returns every datagram, as many with a system call as the kernel gives and takes.
+    pub(crate) fn batching_echo(core: usize) -> io::Result<Self> {
+        Self::start(core, socket()?, |socket, stop| {
+            let Ok(state) = UdpSocketState::new(UdpSockRef::from(&socket)) else {
+                return;
+            };
+            let mut buffers = vec![vec![0; 1 << 16]; BATCH_SIZE];
+            while !stop.load(Ordering::Relaxed) {
+                for (meta, buffer) in read(&socket, &state, &mut buffers)
+                    .into_iter()
+                    .zip(&buffers)
+                {
+                    let transmit = Transmit {
+                        destination: meta.addr,
+                        ecn: None,
+                        contents: &buffer[..meta.len],
+                        segment_size: (meta.len > meta.stride).then_some(meta.stride),
+                        src_ip: None,
+                    };
+                    let _ = state.try_send(UdpSockRef::from(&socket), &transmit);
+                }
+            }
+        })
+    }
+
     /// Counts what arrives, as many with a system call as the kernel gives.
     pub(crate) fn sink(core: usize, counts: Arc<Counts>) -> io::Result<Self> {
         Self::start(core, socket()?, move |socket, stop| {
@@ -233,20 +258,26 @@ pub(crate) fn receive(
     state: &UdpSocketState,
     buffers: &mut [Vec<u8>],
 ) -> (u64, Option<SocketAddr>) {
+    let metas = read(socket, state, buffers);
+    let packets = metas
+        .iter()
+        .map(|meta| meta.len.div_ceil(meta.stride.max(1)) as u64);
+    (packets.sum(), metas.last().map(|meta| meta.addr))
+}
+
+/// Waits for datagrams, for [`STALL`] at most, and reads once.
+fn read(socket: &UdpSocket, state: &UdpSocketState, buffers: &mut [Vec<u8>]) -> Vec<RecvMeta> {
     let time = Timespec {
         tv_sec: 0,
         tv_nsec: STALL.subsec_nanos().into(),
     };
     // Interrupted or timed out, the read below finds nothing.
     let _ = poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&time));
-    let mut metas = [RecvMeta::default(); BATCH_SIZE];
+    let mut metas = vec![RecvMeta::default(); BATCH_SIZE];
     let mut slices: Vec<IoSliceMut<'_>> = buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
-    let read = state.recv(UdpSockRef::from(socket), &mut slices, &mut metas);
-    let read = &metas[..read.unwrap_or(0)];
-    let packets = read
-        .iter()
-        .map(|meta| meta.len.div_ceil(meta.stride.max(1)) as u64);
-    (packets.sum(), read.last().map(|meta| meta.addr))
+    let count = state.recv(UdpSockRef::from(socket), &mut slices, &mut metas);
+    metas.truncate(count.unwrap_or(0));
+    metas
 }
 
 /// Sends bursts, each with one system call.
