@@ -1,5 +1,6 @@
 #![doc = include_str!("docs/configuration.md")]
 
+mod auth;
 mod check;
 mod endpoint;
 mod error;
@@ -15,16 +16,18 @@ use std::fs;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use self::auth::AuthConfig;
 pub use self::check::Warning;
 pub use self::endpoint::{EndpointConfig, describe_types};
 pub use self::error::ConfigError;
 pub use self::limits::Limits;
-use self::locate::{End, JsonPath};
-use self::source::Source;
+pub(crate) use self::locate::{End, JsonPath};
+pub(crate) use self::source::Source;
 use crate::endpoint::StartContext;
 use crate::router::{Router, RouterError};
 
@@ -33,8 +36,6 @@ const DEFAULT_PORT: u16 = 443;
 
 /// The name in `proxy-status` fields where the host has none.
 const DEFAULT_NAME: &str = "proxy";
-
-const NEEDS_AUTH: &str = "needs auth, and authentication is not in this version: remove the key";
 
 /// A whole configuration. Nothing in it has been opened or started yet.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub struct ServerConfig {
     pub congestion_control: CongestionControl,
     /// When a client must prove its address first. Default always.
     pub retry: Retry,
+    /// By what clients are told apart. Default: they are not.
+    pub auth: Option<AuthConfig>,
     /// Bounds on what peers may cost.
     pub limits: Limits,
     /// What is served, in the order in which a request's path is compared. Not empty.
@@ -113,13 +116,15 @@ impl ServerConfig {
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let (source, value) = Source::parse(text, file)?;
         let top = JsonPath::default();
-        if value.get("auth").is_some() {
-            return Err(source.error(&top.key("auth"), End::Key, NEEDS_AUTH));
-        }
         let document: Document = source.read(&value, &top)?;
         if let Some((key, message)) = document.limits.contradiction() {
             return Err(source.error(&top.key("limits").key(key), End::Value, message));
         }
+        let base_dir = base_dir(file);
+        let auth = document
+            .auth
+            .map(|value| AuthConfig::read(&source, &value, &top.key("auth"), base_dir))
+            .transpose()?;
         let at = top.key("endpoints");
         if document.endpoints.is_empty() {
             let message = "found an empty list, expected at least one endpoint";
@@ -127,9 +132,10 @@ impl ServerConfig {
         }
         let endpoints = document.endpoints.iter().enumerate();
         let endpoints = endpoints
-            .map(|(index, value)| EndpointConfig::read(&source, value, &at.index(index)))
+            .map(|(index, value)| {
+                EndpointConfig::read(&source, value, &at.index(index), auth.is_some())
+            })
             .collect::<Result<_, _>>()?;
-        let base_dir = base_dir(file);
         Ok(Self {
             listen: document.listen,
             cert_file: base_dir.join(document.cert_file),
@@ -141,6 +147,7 @@ impl ServerConfig {
             resolver: document.resolver,
             congestion_control: document.congestion_control,
             retry: document.retry,
+            auth,
             limits: document.limits,
             endpoints,
             source,
@@ -180,12 +187,15 @@ impl ServerConfig {
         }
     }
 
-    /// The router over this configuration's endpoints, which are not started.
+    /// The router over this configuration's endpoints, which are not started. Reads the files of
+    /// `auth`.
     ///
     /// # Errors
-    /// A mount that no request can reach, because an earlier one takes them all.
+    /// A mount that no request can reach, because an earlier one takes them all; a file of `auth` that
+    /// cannot be read, or the first mistake in one.
     pub fn into_router(self) -> Result<Router, ConfigError> {
         let name = self.proxy_name();
+        let authenticator = self.authenticator()?;
         let mounts = self
             .endpoints
             .into_iter()
@@ -193,7 +203,11 @@ impl ServerConfig {
             .collect();
         let router =
             Router::new(mounts, name).map_err(|error| unreachable(&self.source, &error))?;
-        Ok(router.with_hosts(self.hosts))
+        let router = router.with_hosts(self.hosts);
+        Ok(match authenticator {
+            Some(authenticator) => router.with_authenticator(Arc::new(authenticator)),
+            None => router,
+        })
     }
 }
 
@@ -221,6 +235,8 @@ struct Document {
     congestion_control: CongestionControl,
     #[serde(default, deserialize_with = "keys::name")]
     retry: Retry,
+    #[serde(default, deserialize_with = "keys::some_value")]
+    auth: Option<Value>,
     #[serde(default)]
     limits: Limits,
     endpoints: Vec<Value>,

@@ -116,10 +116,10 @@ impl Error {
         Self::new(error.status(), message).with_proxy_error(error)
     }
 
-    /// Adds a field to the error response.
+    /// Adds a field to the error response, beside those of the same name.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.0.headers.insert(name, value);
+        self.0.headers.append(name, value);
         self
     }
 

@@ -51,7 +51,7 @@ pub use flow::{Admit, Flow, FlowCx, Outbox};
 pub use packet::{BATCH_LEN, Batch, HEADROOM, Packet};
 pub use request::Request;
 pub use response::{Body, BodyStream, Response};
-pub use router::{Mount, Router, RouterError};
+pub use router::{Access, Mount, Router, RouterError};
 pub use tunnel::Tunnel;
 pub use wire::capsule::Capsule;
 

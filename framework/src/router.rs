@@ -1,6 +1,10 @@
 //! [`Router`]: from a request's path to the endpoint mounted there, and from an endpoint's error to
 //! the response that says it.
 
+mod access;
+#[cfg(test)]
+mod tests;
+
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,13 +14,15 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tracing::{debug, error};
 
-use crate::auth::Authenticator;
+pub use self::access::Access;
+use self::access::Visitor;
+use crate::auth::{self, Authenticator};
 use crate::endpoint::{Endpoint, EndpointType, StartContext};
 use crate::error::{Error, Result};
 use crate::proxy_status::{ProxyError, ProxyStatus};
 use crate::request::{Request, is_known_method};
 use crate::response::{Body, Response};
-use crate::template::{MatchOutcome, PathTemplate};
+use crate::template::{MatchOutcome, PathTemplate, Vars};
 
 /// The longest `:path` that is looked at, in bytes; beyond it the answer is 414.
 const MAX_PATH_LEN: usize = 8 << 10;
@@ -32,10 +38,12 @@ pub struct Mount {
     kind: &'static EndpointType,
     templates: Vec<PathTemplate>,
     endpoint: Box<dyn Endpoint>,
+    access: Access,
+    hidden: bool,
 }
 
 impl Mount {
-    /// Mounts `endpoint` at each of `templates`.
+    /// Mounts `endpoint` at each of `templates`, for everyone.
     pub fn new(
         kind: &'static EndpointType,
         templates: Vec<PathTemplate>,
@@ -45,7 +53,31 @@ impl Mount {
             kind,
             templates,
             endpoint,
+            access: Access::Everyone,
+            hidden: false,
         }
+    }
+
+    /// The same mount for those that have `access`. Others get 401, 407 or 403, and the endpoint
+    /// hears nothing of it.
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// The same mount, which with `hidden` does not exist for those that may not use it: their
+    /// requests are those of the mounts after it, and answered like any unknown path's where there
+    /// is none.
+    #[must_use]
+    pub fn with_hidden(mut self, hidden: bool) -> Self {
+        self.hidden = hidden;
+        self
+    }
+
+    /// Who may use it.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The type of the endpoint.
@@ -110,8 +142,12 @@ impl Router {
                     });
                 }
             }
-            seen.extend(mount.templates.iter().map(|template| (index, template)));
+            // What a hidden mount does not take is for those after it.
+            if !mount.hidden {
+                seen.extend(mount.templates.iter().map(|template| (index, template)));
+            }
         }
+        let is_hidden = |index: usize| mounts.get(index).is_some_and(|mount| mount.hidden);
         let mut well_known: Vec<(PathTemplate, usize)> = Vec::new();
         for (index, mount) in mounts.iter().enumerate() {
             let template = mount
@@ -121,7 +157,7 @@ impl Router {
             if let Some(template) = template
                 && !well_known
                     .iter()
-                    .any(|(claimed, _)| claimed.covers(&template))
+                    .any(|(claimed, by)| !is_hidden(*by) && claimed.covers(&template))
             {
                 well_known.push((template, index));
             }
@@ -191,7 +227,8 @@ impl Router {
     pub async fn dispatch(&self, mut request: Request) -> Response {
         let is_tunnel = request.protocol.is_some();
         let path = request.path.clone();
-        let (tag, result) = match self.find(&mut request) {
+        auth::conceal(&mut request.headers);
+        let (tag, result) = match self.admit(&mut request).await {
             Err(refusal) => ("router", Err(refusal)),
             Ok(mount) => {
                 let answer = AssertUnwindSafe(mount.endpoint.handle(request))
@@ -218,7 +255,9 @@ impl Router {
         }
     }
 
-    fn find(&self, request: &mut Request) -> Result<&Mount> {
+    /// The mount that answers a request, with its variables and whoever sent it filled in. Nothing
+    /// has been opened, and no endpoint asked, before its sender may use it.
+    async fn admit(&self, request: &mut Request) -> Result<&Mount> {
         if request.path.len() > MAX_PATH_LEN {
             return Err(Error::new(StatusCode::URI_TOO_LONG, "path above 8 KiB"));
         }
@@ -228,6 +267,25 @@ impl Router {
                 "authority not served here",
             ));
         }
+        let mut visitor = Visitor::new(self.authenticator.as_deref());
+        // Every path takes as long as a hidden one.
+        if self.mounts.iter().any(|mount| mount.hidden) {
+            visitor.look(request).await;
+        }
+        let (mount, vars) = self.find(request, &visitor)?;
+        if mount.access != Access::Everyone {
+            visitor.look(request).await;
+        }
+        request.identity = visitor.enter(&mount.access)?;
+        request.vars = vars;
+        if self.authenticator.is_some() {
+            auth::remove(&mut request.headers);
+        }
+        Ok(mount)
+    }
+
+    /// The first mount that a request's path leads to and that is not hidden from its sender.
+    fn find(&self, request: &Request, visitor: &Visitor<'_>) -> Result<(&Mount, Vars)> {
         let mounted = self.mounts.iter().flat_map(|mount| {
             mount
                 .templates
@@ -238,15 +296,15 @@ impl Router {
             .well_known
             .iter()
             .filter_map(|(template, index)| Some((template, self.mounts.get(*index)?)));
+        let there = mounted
+            .chain(well_known)
+            .filter(|(_, mount)| !mount.hidden || visitor.may_enter(&mount.access));
         // A path that one template finds malformed may still be another one's.
         let mut malformed = None;
-        for (template, mount) in mounted.chain(well_known) {
+        for (template, mount) in there {
             match template.match_path(&request.path) {
                 MatchOutcome::NoMatch => {}
-                MatchOutcome::Match(vars) => {
-                    request.vars = vars;
-                    return Ok(mount);
-                }
+                MatchOutcome::Match(vars) => return Ok((mount, vars)),
                 MatchOutcome::Malformed(reason) => {
                     malformed.get_or_insert(reason);
                 }

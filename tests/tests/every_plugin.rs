@@ -9,6 +9,9 @@
     reason = "a test fails by a panic"
 )]
 
+#[path = "every_plugin/permissions.rs"]
+mod permissions;
+
 use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;

@@ -11,6 +11,7 @@
 //! ```
 
 mod arguments;
+mod credentials;
 mod logging;
 mod signals;
 
@@ -45,6 +46,8 @@ pub fn main() -> ExitCode {
         Some(Command::Check { config }) => check(&config),
         Some(Command::Doctor { config }) => doctor(&config),
         Some(Command::Endpoints) => list(),
+        Some(Command::Token(arguments)) => credentials::token(arguments),
+        Some(Command::HashPassword(arguments)) => credentials::hash(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

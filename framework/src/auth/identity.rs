@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::holding::Holding;
+use super::users::User;
+
 /// The identity behind a request. Cheap to clone.
 ///
 /// Names are of one space: a token for `alice` and the password of `alice` are the same client, with
@@ -18,6 +21,23 @@ struct Inner {
     permissions: Vec<String>,
     expires: Option<SystemTime>,
     limits: IdentityLimits,
+    proof: Proof,
+}
+
+/// What an identity rests on, and ends with.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Somebody's word.
+    None,
+    /// A token: what its secret is known by, and its own ID.
+    Token {
+        secret: [u8; 32],
+        id: Option<String>,
+    },
+    /// A password: the entry that it is the right one for.
+    Password(Arc<User>),
+    /// A certificate.
+    Certificate(ClientCertificate),
 }
 
 /// How an identity was proven.
@@ -72,6 +92,7 @@ impl Identity {
             permissions: Vec::new(),
             expires: None,
             limits: IdentityLimits::default(),
+            proof: Proof::None,
         })))
     }
 
@@ -95,6 +116,22 @@ impl Identity {
     #[must_use]
     pub fn with_limits(self, limits: IdentityLimits) -> Self {
         self.change(|inner| inner.limits = limits)
+    }
+
+    pub(super) fn holding(self, holding: &Holding) -> Self {
+        self.change(|inner| {
+            inner.permissions.clone_from(&holding.permissions);
+            inner.limits = holding.limits;
+            inner.expires = holding.expires;
+        })
+    }
+
+    pub(super) fn proven_by(self, proof: Proof) -> Self {
+        self.change(|inner| inner.proof = proof)
+    }
+
+    pub(super) fn proof(&self) -> &Proof {
+        self.0.as_ref().map_or(&Proof::None, |inner| &inner.proof)
     }
 
     fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {

@@ -97,7 +97,8 @@ impl ServerConfig {
     }
 
     /// Checks that a server on the addresses `listen` is no open relay: a tunnel endpoint serves
-    /// strangers only where its configuration says so. On loopback it is a warning instead.
+    /// strangers only where its configuration says so. On loopback it is a warning instead. With
+    /// `auth` there are no strangers to it.
     ///
     /// # Errors
     /// The first endpoint that would serve strangers.
@@ -109,13 +110,14 @@ impl ServerConfig {
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             let tag = endpoint.kind.tag;
             match reachable {
-                _ if endpoint.kind.public || endpoint.anonymous => {}
+                _ if endpoint.kind.public || endpoint.anonymous || self.auth.is_some() => {}
                 None => warnings.push(Warning::OpenOnLoopback { index, tag }),
                 Some(address) => {
                     let at = JsonPath::default().key("endpoints").index(index);
                     let message = format!(
-                        "{tag} would be an open relay on {address}: listen on a loopback address, \
-                         or set \"anonymous\": true on this endpoint to serve everyone"
+                        "{tag} would be an open relay on {address}: say with \"auth\" who may use \
+                         it, listen on a loopback address, or set \"anonymous\": true on this \
+                         endpoint to serve everyone"
                     );
                     return Err(self.source.error(&at, End::Value, message));
                 }

@@ -5,21 +5,20 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::NEEDS_AUTH;
 use super::error::ConfigError;
-use super::keys::Paths;
+use super::keys::{Paths, Permissions};
 use super::locate::{End, JsonPath};
 use super::source::Source;
 use super::wording;
 use crate::endpoint::{DuplicateTag, Endpoint, EndpointType, endpoint_types};
-use crate::router::Mount;
+use crate::router::{Access, Mount};
 use crate::template::{PathTemplate, TemplateError};
 
 /// What stands for the file in errors about a lone endpoint object.
 const NO_FILE: &str = "endpoint";
 
 /// The keys of an endpoint object that are the framework's; all others are the endpoint's.
-const OWN_KEYS: [&str; 3] = ["path", "type", "anonymous"];
+const OWN_KEYS: [&str; 5] = ["path", "type", "permission", "anonymous", "hidden"];
 
 /// One endpoint of a configuration, not started yet.
 #[derive(Debug)]
@@ -28,11 +27,17 @@ pub struct EndpointConfig {
     pub kind: &'static EndpointType,
     /// Where it is mounted: the key `path`.
     pub templates: Vec<PathTemplate>,
+    /// What an identity must hold, all of it: the key `permission`. Default empty: whoever
+    /// authenticates may use a tunnel endpoint, and everybody one that is public.
+    pub permissions: Vec<String>,
+    /// Whether it does not exist for those who may not use it: the key `hidden`. Default false.
+    pub hidden: bool,
     /// Whether it serves strangers on an address that others can reach: the key `anonymous`.
     /// Default false.
     pub anonymous: bool,
     /// The endpoint, made from all other keys.
     pub endpoint: Box<dyn Endpoint>,
+    has_auth: bool,
 }
 
 impl EndpointConfig {
@@ -42,23 +47,40 @@ impl EndpointConfig {
     /// The first mistake in it. The file is called `endpoint` there.
     pub fn parse(json: &str) -> Result<Self, ConfigError> {
         let (source, value) = Source::parse(json, Path::new(NO_FILE))?;
-        Self::read(&source, &value, &JsonPath::default())
+        Self::read(&source, &value, &JsonPath::default(), false)
     }
 
     /// The endpoint, mounted.
     pub fn into_mount(self) -> Mount {
+        let access = self.access();
         Mount::new(self.kind, self.templates, self.endpoint)
+            .with_access(access)
+            .with_hidden(self.hidden)
+    }
+
+    /// Who may use it, where clients can be told apart. Where they cannot, a server starts only if
+    /// everybody may.
+    fn access(&self) -> Access {
+        if !self.permissions.is_empty() {
+            Access::Permitted(self.permissions.clone())
+        } else if self.has_auth && !self.anonymous && !self.kind.public {
+            Access::Authenticated
+        } else {
+            Access::Everyone
+        }
     }
 
     /// Reads `value`, which is at `at`.
     ///
     /// The type comes first, then its own keys, then `path`: an unknown key says more than the
     /// missing one that it was meant to be.
-    pub(super) fn read(source: &Source, value: &Value, at: &JsonPath) -> Result<Self, ConfigError> {
+    pub(super) fn read(
+        source: &Source,
+        value: &Value,
+        at: &JsonPath,
+        has_auth: bool,
+    ) -> Result<Self, ConfigError> {
         let mut theirs: Map<String, Value> = source.read(value, at)?;
-        if theirs.contains_key("permission") {
-            return Err(source.error(&at.key("permission"), End::Key, NEEDS_AUTH));
-        }
         let ours = OWN_KEYS
             .iter()
             .filter_map(|key| theirs.remove_entry(*key))
@@ -74,11 +96,17 @@ impl EndpointConfig {
             return Err(source.error(at, End::Value, wording::missing_key("path", None)));
         }
         let ours: OwnKeys = source.read(&ours, at)?;
+        if let Some((key, message)) = ours.contradiction(kind, has_auth) {
+            return Err(source.error(&at.key(key), End::Key, message));
+        }
         Ok(Self {
             kind,
             templates: templates(source, kind, ours.path, &at.key("path"))?,
+            permissions: ours.permission.0,
+            hidden: ours.hidden,
             anonymous: ours.anonymous,
             endpoint,
+            has_auth,
         })
     }
 }
@@ -87,7 +115,37 @@ impl EndpointConfig {
 struct OwnKeys {
     path: Paths,
     #[serde(default)]
+    permission: Permissions,
+    #[serde(default)]
     anonymous: bool,
+    #[serde(default)]
+    hidden: bool,
+}
+
+impl OwnKeys {
+    /// A key that the others, or the rest of the file, leave without a meaning, and why.
+    fn contradiction(
+        &self,
+        kind: &EndpointType,
+        has_auth: bool,
+    ) -> Option<(&'static str, &'static str)> {
+        let is_restricted = !self.permission.0.is_empty();
+        if is_restricted && !has_auth {
+            let message = "needs the key \"auth\" beside \"endpoints\": nobody could hold it";
+            return Some(("permission", message));
+        }
+        if is_restricted && self.anonymous {
+            let message = "contradicts \"permission\": everyone may use the endpoint, or those who \
+                           hold it";
+            return Some(("anonymous", message));
+        }
+        let is_for_all = !has_auth || self.anonymous || (kind.public && !is_restricted);
+        if self.hidden && is_for_all {
+            let message = "needs \"auth\" and a \"permission\": there is nobody to hide it from";
+            return Some(("hidden", message));
+        }
+        None
+    }
 }
 
 /// Every linked type of endpoint, with its summary and an example, for people to read.

@@ -22,7 +22,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// A mistake that is in no particular place of `file`.
-    pub(super) fn whole(file: &Path, message: impl Into<String>) -> Self {
+    pub(crate) fn whole(file: &Path, message: impl Into<String>) -> Self {
         Self {
             file: file.into(),
             position: None,

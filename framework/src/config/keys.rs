@@ -11,6 +11,8 @@ use http::uri::Authority;
 use serde::de::value::StringDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer, Unexpected, Visitor};
 
+use crate::auth::Permission;
+
 /// More workers than this cannot be told apart: one byte of a connection ID names the worker.
 const MAX_THREADS: u64 = 256;
 
@@ -65,6 +67,22 @@ where
         expected: "the path of a file",
         parse,
     })
+}
+
+/// The path of a file that may be left out.
+pub(super) fn some_file<'de, D>(from: D) -> Result<Option<PathBuf>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    file(from).map(Some)
+}
+
+/// Any value of a key that may be left out, `null` among them.
+pub(super) fn some_value<'de, D>(from: D) -> Result<Option<serde_json::Value>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    serde_json::Value::deserialize(from).map(Some)
 }
 
 /// A name for `proxy-status`, which RFC 9209 §2 makes a token or string of printable ASCII.
@@ -139,6 +157,46 @@ impl<'de> Deserialize<'de> for Paths {
                 match paths.is_empty() {
                     true => Err(Error::invalid_length(0, &"at least one path")),
                     false => Ok(Paths::Many(paths)),
+                }
+            }
+        }
+
+        from.deserialize_any(OneOrMany)
+    }
+}
+
+/// What an identity must hold: one permission or several.
+#[derive(Debug, Default)]
+pub(super) struct Permissions(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Permissions {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Permissions;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a permission or a list of permissions")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Permissions, E> {
+                let text: StringDeserializer<E> = text.to_owned().into_deserializer();
+                let Permission(name) = Permission::deserialize(text)?;
+                Ok(Permissions(vec![name]))
+            }
+
+            fn visit_seq<A>(self, mut list: A) -> Result<Permissions, A::Error>
+            where
+                A: serde::de::SeqAccess<'de>,
+            {
+                let mut names = Vec::new();
+                while let Some(Permission(name)) = list.next_element()? {
+                    names.push(name);
+                }
+                match names.is_empty() {
+                    true => Err(Error::invalid_length(0, &"at least one permission")),
+                    false => Ok(Permissions(names)),
                 }
             }
         }

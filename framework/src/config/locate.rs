@@ -9,32 +9,32 @@ use std::fmt;
 
 /// A way from the top of a JSON document to one of its values, like `endpoints[1].routes[0]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct JsonPath(pub(super) Vec<Step>);
+pub(crate) struct JsonPath(pub(crate) Vec<Step>);
 
 /// One step of a [`JsonPath`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Key(String),
     Index(usize),
 }
 
 impl JsonPath {
-    pub(super) fn key(&self, key: &str) -> Self {
+    pub(crate) fn key(&self, key: &str) -> Self {
         self.step(Step::Key(key.into()))
     }
 
-    pub(super) fn index(&self, index: usize) -> Self {
+    pub(crate) fn index(&self, index: usize) -> Self {
         self.step(Step::Index(index))
     }
 
-    pub(super) fn step(&self, step: Step) -> Self {
+    pub(crate) fn step(&self, step: Step) -> Self {
         let mut path = self.clone();
         path.0.push(step);
         path
     }
 
     /// This path, continued by all of `rest`.
-    pub(super) fn join(&self, rest: &Self) -> Self {
+    pub(crate) fn join(&self, rest: &Self) -> Self {
         let mut path = self.clone();
         path.0.extend(rest.0.iter().cloned());
         path
@@ -67,14 +67,14 @@ fn is_word(key: &str) -> bool {
 
 /// A place in a text. Both count from 1; the column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) line: usize,
-    pub(super) column: usize,
+pub(crate) struct Position {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
 }
 
 impl Position {
     /// The position of the byte at `offset`, or of the end of the text.
-    pub(super) fn of(text: &str, offset: usize) -> Self {
+    pub(crate) fn of(text: &str, offset: usize) -> Self {
         let text = text.as_bytes();
         let before = text.get(..offset).unwrap_or(text);
         let mut lines = before.rsplit(|&byte| byte == b'\n');
@@ -90,14 +90,14 @@ impl Position {
 
 /// Which end of an object's entry an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     Key,
     Value,
 }
 
 /// Offsets of every key and value of a JSON document, in bytes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Index(BTreeMap<JsonPath, Place>);
+pub(crate) struct Index(BTreeMap<JsonPath, Place>);
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -108,16 +108,16 @@ struct Place {
 
 /// A key that one object has twice.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct DuplicateKey {
-    pub(super) path: JsonPath,
-    pub(super) first: usize,
-    pub(super) second: usize,
+pub(crate) struct DuplicateKey {
+    pub(crate) path: JsonPath,
+    pub(crate) first: usize,
+    pub(crate) second: usize,
 }
 
 impl Index {
     /// Walks a text that serde_json has accepted, and nothing else: the grammar is not checked
     /// again, and the depth of the recursion is bounded only by serde_json's own limit.
-    pub(super) fn of(text: &str) -> Result<Self, DuplicateKey> {
+    pub(crate) fn of(text: &str) -> Result<Self, DuplicateKey> {
         let mut scanner = Scanner {
             text,
             offset: 0,
@@ -129,7 +129,7 @@ impl Index {
 
     /// The offset of what `path` leads to, or of the closest thing around it: a missing key is
     /// reported at the object that lacks it.
-    pub(super) fn locate(&self, path: &JsonPath, end: End) -> usize {
+    pub(crate) fn locate(&self, path: &JsonPath, end: End) -> usize {
         match self.0.get(path) {
             Some(place) if end == End::Key => place.key,
             Some(place) => place.value,

@@ -12,11 +12,11 @@ use super::locate::{DuplicateKey, End, Index, JsonPath, Position, Step};
 use super::wording;
 
 /// An error of a type's own `Deserialize`, with the way to the value that it is about.
-pub(super) type ValueError = serde_path_to_error::Error<serde_json::Error>;
+pub(crate) type ValueError = serde_path_to_error::Error<serde_json::Error>;
 
 /// The text that a configuration was read from.
 #[derive(Clone)]
-pub(super) struct Source {
+pub(crate) struct Source {
     file: PathBuf,
     text: String,
     index: Index,
@@ -24,7 +24,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Reads JSON in which no object has a key twice.
-    pub(super) fn parse(text: &str, file: &Path) -> Result<(Self, Value), ConfigError> {
+    pub(crate) fn parse(text: &str, file: &Path) -> Result<(Self, Value), ConfigError> {
         let value = serde_json::from_str(text).map_err(|error| syntax_error(text, file, &error))?;
         let index = Index::of(text).map_err(|duplicate| duplicate_error(text, file, &duplicate))?;
         Ok((
@@ -38,12 +38,12 @@ impl Source {
     }
 
     /// The configuration file.
-    pub(super) fn file(&self) -> &Path {
+    pub(crate) fn file(&self) -> &Path {
         &self.file
     }
 
     /// An error about what `path` leads to.
-    pub(super) fn error(
+    pub(crate) fn error(
         &self,
         path: &JsonPath,
         end: End,
@@ -58,7 +58,7 @@ impl Source {
     }
 
     /// Gives the value at `path` its type.
-    pub(super) fn read<T: DeserializeOwned>(
+    pub(crate) fn read<T: DeserializeOwned>(
         &self,
         value: &Value,
         path: &JsonPath,
@@ -69,7 +69,7 @@ impl Source {
 
     /// The error of a type about `value`, which is at `path`. `also` are keys that `value` may have
     /// and the type knows nothing of.
-    pub(super) fn explain(
+    pub(crate) fn explain(
         &self,
         value: &Value,
         path: &JsonPath,

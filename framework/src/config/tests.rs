@@ -1,3 +1,4 @@
+mod auth;
 mod checks;
 mod locate;
 mod messages;

@@ -17,7 +17,7 @@ use http::Method;
 use tokio::sync::oneshot;
 
 pub use self::wire::Faults;
-use crate::config::EndpointConfig;
+use crate::config::{EndpointConfig, ServerConfig};
 use crate::connection::{ClientError, CloseReason, Connection, OpenTunnel, Transport};
 use crate::endpoint::{StartContext, endpoint_types};
 use crate::flow::Flow;
@@ -66,14 +66,30 @@ impl TestServer {
         Self::with_mounts(vec![config.into_mount()], StartContext::new(base_dir)).await
     }
 
+    /// Serves what a whole configuration says, with its `auth`. Relative paths start in `base_dir`.
+    ///
+    /// # Panics
+    /// With the configuration's error message, or an endpoint's.
+    pub async fn from_config(json: &str, base_dir: &Path) -> Self {
+        let config = ServerConfig::parse(json, &base_dir.join("server.json"));
+        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        let cx = config.start_context(Vec::new());
+        let router = config.into_router();
+        Self::serve(router.unwrap_or_else(|error| panic!("{error}")), &cx).await
+    }
+
     /// Serves `mounts`, started with `cx`.
     ///
     /// # Panics
     /// When a mount cannot be reached or an endpoint does not start.
     pub async fn with_mounts(mounts: Vec<Mount>, cx: StartContext) -> Self {
-        let mut router = Router::new(mounts, cx.proxy_name.clone()).expect("mounts are reachable");
+        let router = Router::new(mounts, cx.proxy_name.clone()).expect("mounts are reachable");
+        Self::serve(router, &cx).await
+    }
+
+    async fn serve(mut router: Router, cx: &StartContext) -> Self {
         router
-            .start(&cx)
+            .start(cx)
             .await
             .unwrap_or_else(|error| panic!("{error}"));
         Self {

@@ -8,6 +8,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod auth;
 #[path = "../common/mod.rs"]
 mod common;
 mod downloads;

@@ -58,7 +58,7 @@ fn messages_read_well() {
         (
             r#""anonymous""#,
             r#"      "permission": "vpn","#,
-            r#"conf/server.json:23:7: endpoints[0].permission: needs auth, and authentication is not in this version: remove the key"#,
+            r#"conf/server.json:23:7: endpoints[0].permission: needs the key "auth" beside "endpoints": nobody could hold it"#,
         ),
         (
             r#""/m{"#,
