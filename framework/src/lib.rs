@@ -16,6 +16,7 @@
 //! the crate `pasque-h3`. Start with [`prelude`] and the Echo endpoint of the README.
 
 pub mod auth;
+pub mod codel;
 pub mod config;
 pub mod connection;
 pub mod diagnosis;
