@@ -203,7 +203,10 @@ impl ServerConfig {
             .collect();
         let router =
             Router::new(mounts, name).map_err(|error| unreachable(&self.source, &error))?;
-        let router = router.with_hosts(self.hosts);
+        let router = router
+            .with_hosts(self.hosts)
+            .with_limits(&self.limits)
+            .with_isolation();
         Ok(match authenticator {
             Some(authenticator) => router.with_authenticator(Arc::new(authenticator)),
             None => router,

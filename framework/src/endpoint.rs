@@ -25,8 +25,10 @@ pub trait Endpoint: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Answers one request. Runs on a task of its own, so it may wait; it is dropped when the
-    /// client resets the stream. An error becomes a response with its status, a panic a 500.
+    /// Answers one request. Runs on a task of its own, so it may wait, and unless its type is
+    /// [`inline`](EndpointType::inline) on threads that only this endpoint has. It is dropped when
+    /// the client resets the stream, and after the limit `handle_timeout_ms`, with 503 for the
+    /// client. An error becomes a response with its status, a panic a 500.
     async fn handle(&self, request: Request) -> Result<Response>;
 
     /// Releases what [`start`](Self::start) opened. Runs once, after the last flow has ended.
@@ -82,6 +84,10 @@ pub struct EndpointType {
     /// Whether the type may serve strangers: it reaches nothing beyond what it was configured to
     /// publish. Any other type needs `"anonymous": true` on an address that others can reach.
     pub public: bool,
+    /// Whether [`Endpoint::handle`] runs on the worker that owns the client's connection. There the
+    /// sockets that it opens belong to the worker's own reactor, as the fast tier needs, and there it
+    /// stops every tunnel of that worker when it blocks. Any other type gets threads of its own.
+    pub inline: bool,
     /// Deserialises the type on its own, to find where in an object an error is.
     pub probe: fn(&serde_json::Value) -> Result<(), serde_path_to_error::Error<serde_json::Error>>,
 }
@@ -104,6 +110,7 @@ impl EndpointType {
             well_known: None,
             rest: false,
             public: false,
+            inline: false,
             probe,
         }
     }
@@ -172,6 +179,7 @@ pub struct DuplicateTag(pub &'static str);
 /// - `well_known: Some("/.well-known/…")`: a template that the type also serves.
 /// - `rest: true`: a bare prefix serves everything below it.
 /// - `public: true`: may serve strangers; see [`EndpointType::public`].
+/// - `inline: true`: answers on the worker's own thread; see [`EndpointType::inline`].
 #[macro_export]
 macro_rules! register {
     ($endpoint:ident, $summary:expr, example: $example:expr $(, $key:ident : $value:expr)* $(,)?) => {

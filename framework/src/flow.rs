@@ -72,6 +72,15 @@ pub struct Outbox {
     pub dropped_no_room: u64,
     /// Datagrams dropped so far because they were longer than [`FlowCx::max_len`].
     pub dropped_too_long: u64,
+    /// Datagrams dropped so far, in both directions, because they exceeded the identity's rate.
+    pub dropped_over_rate: u64,
+}
+
+/// How much a flow had put out at some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    packets: usize,
+    capsule_bytes: usize,
 }
 
 /// What a [`Flow`] may do during one call.
@@ -112,6 +121,40 @@ impl<'a> FlowCx<'a> {
     /// them until 256 KiB wait has its tunnel reset.
     pub fn send_capsule(&mut self, kind: u64, value: &[u8]) {
         capsule::write(kind, value, &mut self.outbox.capsules);
+    }
+
+    /// How much was put out so far.
+    pub(crate) fn sent(&self) -> Sent {
+        Sent {
+            packets: self.outbox.packets.len(),
+            capsule_bytes: self.outbox.capsules.len(),
+        }
+    }
+
+    /// The datagrams that were put out after `before`.
+    pub(crate) fn packets_since(&self, before: Sent) -> &[Packet] {
+        self.outbox.packets.get(before.packets..).unwrap_or(&[])
+    }
+
+    /// Bytes of the capsules that were put out after `before`.
+    pub(crate) fn capsule_bytes_since(&self, before: Sent) -> usize {
+        self.outbox
+            .capsules
+            .len()
+            .saturating_sub(before.capsule_bytes)
+    }
+
+    /// Takes back all but the first `count` datagrams that were put out after `before`: they exceed
+    /// the rate.
+    pub(crate) fn keep_first(&mut self, before: Sent, count: usize) {
+        let kept = before.packets + count;
+        self.count_over_rate(self.outbox.packets.len().saturating_sub(kept));
+        self.outbox.packets.truncate(kept);
+    }
+
+    /// Counts datagrams that exceeded the rate and were dropped.
+    pub(crate) fn count_over_rate(&mut self, count: usize) {
+        self.outbox.dropped_over_rate += count as u64;
     }
 
     /// How many datagrams this turn still takes.

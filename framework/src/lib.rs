@@ -16,13 +16,15 @@
 //! the crate `pasque-h3`. Start with [`prelude`] and the Echo endpoint of the README.
 
 pub mod auth;
-pub mod codel;
+mod bulkhead;
 pub mod config;
 pub mod connection;
 pub mod diagnosis;
 mod endpoint;
 mod error;
 mod flow;
+pub mod health;
+mod ledger;
 mod packet;
 pub mod policy;
 mod pool;

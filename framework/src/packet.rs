@@ -161,6 +161,11 @@ impl Batch {
         self.packets.drain(..count.min(self.packets.len()));
     }
 
+    /// Removes and drops all but the first `count` packets.
+    pub fn truncate(&mut self, count: usize) {
+        self.packets.truncate(count);
+    }
+
     /// The packets, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Packet> + '_ {
         self.packets.iter()

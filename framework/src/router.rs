@@ -5,20 +5,21 @@ mod access;
 #[cfg(test)]
 mod tests;
 
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use tracing::{debug, error};
+use tracing::debug;
 
 pub use self::access::Access;
 use self::access::Visitor;
 use crate::auth::{self, Authenticator};
+use crate::bulkhead::Enclosed;
+use crate::config::Limits;
 use crate::endpoint::{Endpoint, EndpointType, StartContext};
 use crate::error::{Error, Result};
+use crate::ledger::{Admission, Ledger};
 use crate::proxy_status::{ProxyError, ProxyStatus};
 use crate::request::{Request, is_known_method};
 use crate::response::{Body, Response};
@@ -37,7 +38,7 @@ pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-statu
 pub struct Mount {
     kind: &'static EndpointType,
     templates: Vec<PathTemplate>,
-    endpoint: Box<dyn Endpoint>,
+    endpoint: Enclosed,
     access: Access,
     hidden: bool,
 }
@@ -52,7 +53,7 @@ impl Mount {
         Self {
             kind,
             templates,
-            endpoint,
+            endpoint: Enclosed::new(kind, endpoint),
             access: Access::Everyone,
             hidden: false,
         }
@@ -119,6 +120,8 @@ pub struct Router {
     hosts: Vec<String>,
     proxy_name: String,
     authenticator: Option<Arc<Authenticator>>,
+    ledger: Arc<Ledger>,
+    is_isolated: bool,
 }
 
 impl Router {
@@ -168,6 +171,8 @@ impl Router {
             hosts: Vec::new(),
             proxy_name: proxy_name.into(),
             authenticator: None,
+            ledger: Arc::default(),
+            is_isolated: false,
         })
     }
 
@@ -182,6 +187,7 @@ impl Router {
     /// Asks `authenticator` who sends the requests of mounts that are not for everyone.
     #[must_use]
     pub fn with_authenticator(mut self, authenticator: Arc<Authenticator>) -> Self {
+        self.ledger.set_authenticator(Some(authenticator.clone()));
         self.authenticator = Some(authenticator);
         self
     }
@@ -189,6 +195,30 @@ impl Router {
     /// What tells who sent a request; `None` where everybody is anonymous.
     pub fn authenticator(&self) -> Option<&Arc<Authenticator>> {
         self.authenticator.as_ref()
+    }
+
+    /// Goes on where `before` ends: with what its identities have used, and with its tunnels, which
+    /// from now on end when this router's authenticator does not let their identities in.
+    pub fn take_over(&mut self, before: &Self) {
+        self.ledger = before.ledger.clone();
+        self.ledger.set_authenticator(self.authenticator.clone());
+    }
+
+    /// Holds every endpoint to `limits`. Without, it is held to their defaults.
+    #[must_use]
+    pub fn with_limits(mut self, limits: &Limits) -> Self {
+        for mount in &mut self.mounts {
+            mount.endpoint.limit(mount.kind, limits);
+        }
+        self
+    }
+
+    /// Gives every endpoint threads of its own when it is started, unless its type is
+    /// [`inline`](EndpointType::inline): for servers. A test of a plugin stays on its one thread.
+    #[must_use]
+    pub fn with_isolation(mut self) -> Self {
+        self.is_isolated = true;
+        self
     }
 
     /// The mounts, in order.
@@ -200,7 +230,7 @@ impl Router {
     pub async fn start(&mut self, cx: &StartContext) -> Result<()> {
         let mut failure = None;
         for (index, mount) in self.mounts.iter_mut().enumerate() {
-            if let Err(cause) = mount.endpoint.start(cx).await {
+            if let Err(cause) = mount.endpoint.start(cx, self.is_isolated).await {
                 failure = Some((index, mount.kind.tag, cause));
                 break;
             }
@@ -230,19 +260,7 @@ impl Router {
         auth::conceal(&mut request.headers);
         let (tag, result) = match self.admit(&mut request).await {
             Err(refusal) => ("router", Err(refusal)),
-            Ok(mount) => {
-                let answer = AssertUnwindSafe(mount.endpoint.handle(request))
-                    .catch_unwind()
-                    .await;
-                let answer = answer.unwrap_or_else(|_panic| {
-                    error!(endpoint = mount.kind.tag, "endpoint panicked in handle");
-                    Err(Error::internal("endpoint panicked"))
-                });
-                (
-                    mount.kind.tag,
-                    answer.and_then(|response| check_shape(response, is_tunnel)),
-                )
-            }
+            Ok(mount) => (mount.kind.tag, self.answer(mount, request).await),
         };
         match result {
             Ok(response) => finish(response),
@@ -253,6 +271,22 @@ impl Router {
                 self.refuse(&cause, is_tunnel)
             }
         }
+    }
+
+    /// Has the endpoint answer, within what the client's identity may use.
+    async fn answer(&self, mount: &Mount, request: Request) -> Result<Response> {
+        let is_tunnel = request.protocol.is_some();
+        let identity = request.identity.clone();
+        let admission = match is_tunnel {
+            true => self.ledger.admit(&identity)?,
+            false => Admission::default(),
+        };
+        let response = mount.endpoint.handle(request).await?;
+        let mut response = check_shape(response, is_tunnel)?;
+        if let Body::Flow(flow) = response.body {
+            response.body = Body::Flow(self.ledger.guard(flow, identity, admission));
+        }
+        Ok(response)
     }
 
     /// The mount that answers a request, with its variables and whoever sent it filled in. Nothing

@@ -5,10 +5,12 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
@@ -96,6 +98,7 @@ pub fn pair() -> (Tunnel, TunnelFlow) {
         TunnelFlow {
             shared,
             task: Task::None,
+            runtime: None,
         },
     )
 }
@@ -105,6 +108,8 @@ pub fn pair() -> (Tunnel, TunnelFlow) {
 pub struct TunnelFlow {
     shared: Arc<Shared>,
     task: Task,
+    /// Where the task is to run: where the endpoint made it.
+    runtime: Option<Handle>,
 }
 
 impl TunnelFlow {
@@ -114,6 +119,7 @@ impl TunnelFlow {
         task: impl Future<Output = Result<()>> + Send + 'static,
     ) -> Self {
         self.task = Task::Waiting(Box::pin(task));
+        self.runtime = Handle::try_current().ok();
         self
     }
 }
@@ -154,7 +160,10 @@ impl Flow for TunnelFlow {
         if let Task::Waiting(_) = self.task
             && let Task::Waiting(future) = std::mem::replace(&mut self.task, Task::None)
         {
-            self.task = Task::Running(tokio::spawn(future));
+            self.task = Task::Running(match &self.runtime {
+                Some(runtime) => runtime.spawn(future),
+                None => tokio::spawn(future),
+            });
         }
         {
             let mut state = self.shared.lock();
@@ -181,9 +190,13 @@ impl Flow for TunnelFlow {
             // The task is over and its tunnel dropped; what it sent last goes first.
             Ok(Ok(())) if !self.shared.lock().outbound.is_empty() => Poll::Pending,
             Ok(result) => Poll::Ready(result),
-            Err(join) => Poll::Ready(Err(
-                Error::internal("the tunnel's task panicked").with_source(join)
-            )),
+            // The task's panic is the flow's.
+            Err(join) => match join.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(join) => Poll::Ready(Err(
+                    Error::internal("the tunnel's task was ended").with_source(join)
+                )),
+            },
         }
     }
 }
@@ -264,6 +277,10 @@ impl<const N: usize> From<&[u8; N]> for Packet {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::AssertUnwindSafe;
+
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::flow::Outbox;
 
@@ -303,24 +320,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_returns_or_panics_ends_its_tunnel() {
-        for (panics, expected) in [(false, true), (true, false)] {
+    async fn a_task_that_returns_ends_its_tunnel_and_its_panic_is_the_flows() {
+        for panics in [false, true] {
             let (tunnel, flow) = pair();
             let mut flow = flow.with_task(async move {
                 let _held = tunnel;
                 assert!(!panics, "on purpose");
                 Ok(())
             });
-            let result = poll_fn(|cx| {
+            let polled = AssertUnwindSafe(poll_fn(|cx| {
                 flow.poll_outbound(&mut FlowCx::new(
                     &mut Outbox::default(),
                     cx.waker(),
                     1,
                     1200,
                 ))
-            })
-            .await;
-            assert_eq!(result.is_ok(), expected);
+            }));
+            assert_eq!(polled.catch_unwind().await.is_err(), panics);
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct Files {
 
 pasque::register!(Files, "static files beneath a folder",
     example: r#"{ "path": "files", "type": "Files", "root": "public" }"#,
-    rest: true, public: true);
+    rest: true, public: true, inline: true);
 
 /// What `start` opened.
 #[derive(Debug)]

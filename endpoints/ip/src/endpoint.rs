@@ -116,7 +116,7 @@ pasque::register!(IpEndpoint, "IP tunnels (RFC 9484)",
   "routes": ["10.76.0.0/24", "fd76:212:dead::/64"] }"#,
     variables: &["target", "ipproto"],
     well_known: Some("/.well-known/masque/ip/{target}/{ipproto}/"),
-    optional: true);
+    optional: true, inline: true);
 
 /// Whose an interface is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

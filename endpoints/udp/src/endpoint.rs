@@ -78,7 +78,7 @@ pub struct UdpEndpoint {
 
 pasque::register!(UdpEndpoint, "UDP tunnels (RFC 9298)",
     example: r#"{ "path": "udp", "type": "UdpEndpoint" }"#,
-    variables: &["target_host", "target_port"],
+    variables: &["target_host", "target_port"], inline: true,
     well_known: Some("/.well-known/masque/udp/{target_host}/{target_port}/"));
 
 impl UdpEndpoint {

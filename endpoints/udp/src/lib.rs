@@ -25,7 +25,6 @@ mod flow;
 mod icmp;
 mod idle;
 mod inbox;
-mod queue;
 mod raw;
 mod report;
 mod socket;

@@ -223,6 +223,7 @@ impl Dialer {
             workers: Arc::new([self.mailbox]),
             tokens: TokenKey::random(),
             listener: None,
+            pulse: None,
         });
         worker
             .connect(

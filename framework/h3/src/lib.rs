@@ -9,10 +9,12 @@
 mod alarm;
 mod cid;
 mod client;
+mod client_certificate;
 mod connection;
 mod diagnostics;
 mod listener;
 mod mailbox;
+mod monitor;
 mod output;
 mod server;
 mod server_task;

@@ -58,6 +58,11 @@ impl Mailbox {
         true
     }
 
+    /// Wakes the worker for nothing, so that it shows that it is alive.
+    pub(crate) fn nudge(&self) {
+        self.arrived.notify_one();
+    }
+
     /// Moves all messages to `into`, which is empty.
     pub(crate) fn take(&self, into: &mut Vec<Message>) {
         std::mem::swap(&mut *self.lock(), into);

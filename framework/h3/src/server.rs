@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use pasque::config::{ConfigError, ServerConfig};
+use pasque::health::Health;
 use pasque::{Error, StartContext};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error as ThisError;
@@ -16,10 +17,12 @@ use tokio::sync::oneshot;
 use tokio::task::coop::unconstrained;
 use tracing::{debug, info, warn};
 
+use crate::client_certificate::ClientCertificates;
 use crate::connection::Shared;
 use crate::diagnostics;
 use crate::listener::{Listener, Places};
 use crate::mailbox::{Mailbox, Message};
+use crate::monitor::Monitor;
 use crate::settings::Settings;
 use crate::socket::Socket;
 use crate::socket::udp::Udp;
@@ -60,10 +63,12 @@ pub struct Server {
     shared: Arc<Shared>,
     settings: Settings,
     identity: Identity,
+    clients: ClientCertificates,
     sockets: Vec<UdpSocket>,
     local: SocketAddr,
     places: Arc<Places>,
     retry: pasque::config::Retry,
+    health: Arc<Health>,
 }
 
 /// Checks the certificate and the key without any side effect.
@@ -74,7 +79,8 @@ pub fn check(config: &ServerConfig) -> Result<(), StartError> {
     if config.self_signed && !config.cert_file.exists() && !config.key_file.exists() {
         return Ok(());
     }
-    Identity::load(&config.cert_file, &config.key_file)?;
+    let identity = Identity::load(&config.cert_file, &config.key_file)?;
+    identity.context(&ClientCertificates::of(config.auth.as_ref()))?;
     Ok(())
 }
 
@@ -98,7 +104,9 @@ impl Server {
             congestion_control: config.congestion_control,
         };
         // Settings that QUIC refuses are found before anything is started.
-        settings.server(identity.context()?).map_err(quic_error)?;
+        let clients = ClientCertificates::of(config.auth.as_ref());
+        let tls = identity.context(&clients)?;
+        settings.server(tls).map_err(quic_error)?;
         let sockets = bind_all(address, workers(config.threads))?;
         let local = match sockets.first().map(UdpSocket::local_addr) {
             Some(Ok(local)) => local,
@@ -115,20 +123,29 @@ impl Server {
             router,
             counters: Default::default(),
         });
+        let health = Arc::new(Health::new(sockets.len()));
         Ok(Self {
             shared,
             settings,
             identity,
+            clients,
             sockets,
             local,
             places,
             retry,
+            health,
         })
     }
 
     /// The address that it listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Whether its workers are alive, for a supervisor's watchdog. Known from the first turn on, and
+    /// for as long as the server [runs](Self::run).
+    pub fn health(&self) -> Arc<Health> {
+        self.health.clone()
     }
 
     /// How many endpoints are mounted.
@@ -159,7 +176,7 @@ impl Server {
             let settings = self.settings.clone();
             let tls = self
                 .identity
-                .context()
+                .context(&self.clients)
                 .map_err(|e| Error::internal(e.to_string()))?;
             let quic = settings
                 .server(tls)
@@ -169,6 +186,7 @@ impl Server {
                 .map_err(|e| Error::internal(e.to_string()))?;
             let (workers, tokens) = (mailboxes.clone(), tokens.clone());
             let limits = settings.limits;
+            let pulse = self.health.pulses().get(index).cloned();
             running.push(spawn(&format!("worker-{index}"), move || {
                 let socket = Socket::Udp(Udp::new(socket)?);
                 let index = index as u8;
@@ -182,9 +200,11 @@ impl Server {
                     workers,
                     tokens,
                     listener,
+                    pulse,
                 }))
             })?);
         }
+        let monitor = Monitor::start(self.health, mailboxes.clone(), self.places.clone())?;
         shutdown.await;
         info!(connections = self.places.total(), "stopping");
         for mailbox in mailboxes.iter() {
@@ -194,6 +214,7 @@ impl Server {
             // A worker that panicked has ended, too.
             let _ = worker.await;
         }
+        drop(monitor);
         self.shared.router.stop().await;
         Ok(())
     }

@@ -16,6 +16,7 @@ use pasque::{Mount, Request, Response, Router, StartContext, endpoint_types};
 use tokio::task::coop::unconstrained;
 
 use crate::client::{ClientConfig, Dialer, Handle, finish};
+use crate::client_certificate::ClientCertificates;
 use crate::connection::Shared;
 use crate::listener::{Listener, Places};
 use crate::mailbox::{Mailbox, Message};
@@ -65,6 +66,13 @@ impl TestServer {
         Self::tweaked(endpoints, conditions, limits, |_| {}).await
     }
 
+    /// [`from_json`](Self::from_json) on a server that asks for certificates as `clients` says.
+    #[cfg(test)]
+    pub(crate) async fn asking(json: &str, clients: ClientCertificates) -> Self {
+        let limits = Limits::default();
+        Self::serve(&[json], Conditions::default(), limits, &clients, |_| {}).await
+    }
+
     /// [`start`](Self::start) with transport settings as `tweak` leaves them.
     pub(crate) async fn tweaked(
         endpoints: &[&str],
@@ -72,12 +80,26 @@ impl TestServer {
         limits: Limits,
         tweak: impl FnOnce(&mut quiche::Config),
     ) -> Self {
+        let clients = ClientCertificates::NotAsked;
+        Self::serve(endpoints, conditions, limits, &clients, tweak).await
+    }
+
+    async fn serve(
+        endpoints: &[&str],
+        conditions: Conditions,
+        limits: Limits,
+        clients: &ClientCertificates,
+        tweak: impl FnOnce(&mut quiche::Config),
+    ) -> Self {
         let mounts: Vec<Mount> = endpoints
             .iter()
             .map(|json| EndpointConfig::parse(json).unwrap_or_else(|error| panic!("{error}")))
             .map(EndpointConfig::into_mount)
             .collect();
-        let mut router = Router::new(mounts, "pasque").unwrap_or_else(|error| panic!("{error}"));
+        let mut router = Router::new(mounts, "pasque")
+            .unwrap_or_else(|error| panic!("{error}"))
+            .with_limits(&limits)
+            .with_isolation();
         let cx = StartContext::new(Path::new("."));
         router
             .start(&cx)
@@ -89,7 +111,7 @@ impl TestServer {
             congestion_control: Default::default(),
         };
         let mut quic = settings
-            .server(throwaway_identity())
+            .server(throwaway_identity(clients))
             .expect("QUIC settings");
         tweak(&mut quic);
 
@@ -118,6 +140,7 @@ impl TestServer {
                 tokens,
                 retry: Retry::Always,
             }),
+            pulse: None,
         });
         tokio::spawn(unconstrained(worker.run()));
         Self {
@@ -253,7 +276,7 @@ pub fn transport_settings() -> (quiche::Config, quiche::Config) {
     let client = trust.context().expect("TLS");
     (
         settings
-            .server(throwaway_identity())
+            .server(throwaway_identity(&ClientCertificates::NotAsked))
             .expect("QUIC settings"),
         settings
             .client(client, trust.verifies_chain())
@@ -262,12 +285,12 @@ pub fn transport_settings() -> (quiche::Config, quiche::Config) {
 }
 
 /// A server's identity that nobody else has ever had, or will have.
-fn throwaway_identity() -> TlsContext {
+fn throwaway_identity(clients: &ClientCertificates) -> TlsContext {
     let folder = tempfile_folder();
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     make_self_signed(&cert, &key).expect("a certificate");
     let identity = Identity::load(&cert, &key).expect("a good certificate");
-    let context = identity.context().expect("TLS");
+    let context = identity.context(clients).expect("TLS");
     // Loaded above; nobody needs the files any more.
     let _ = std::fs::remove_dir_all(&folder);
     context

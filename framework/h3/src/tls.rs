@@ -18,6 +18,8 @@ use boring::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use boring::x509::{X509, X509NameBuilder};
 use thiserror::Error;
 
+use crate::client_certificate::ClientCertificates;
+
 /// A TLS context that still has to become a [`quiche::Config`].
 pub(crate) struct TlsContext(pub(crate) SslContextBuilder);
 
@@ -42,6 +44,12 @@ pub enum TlsError {
     /// The file of trusted certificates cannot be read.
     #[error("CA file {0}: no usable PEM certificates ({1})")]
     Ca(PathBuf, ErrorStack),
+    /// The file of the authorities of clients is not PEM.
+    #[error("client_ca_file {0}: no usable PEM certificates ({1})")]
+    ClientCa(PathBuf, ErrorStack),
+    /// The file of the authorities of clients is empty.
+    #[error("client_ca_file {0}: no certificate in it; put there whose clients are to be let in")]
+    NoClientCa(PathBuf),
     /// A file cannot be written or read.
     #[error("{0}: {1}")]
     Io(PathBuf, std::io::Error),
@@ -185,8 +193,9 @@ impl Identity {
         })
     }
 
-    /// The TLS context of a server. Cheap enough to make once per worker.
-    pub(crate) fn context(&self) -> Result<TlsContext, TlsError> {
+    /// The TLS context of a server that asks for the certificates of `clients`. Cheap enough to make
+    /// once per worker.
+    pub(crate) fn context(&self, clients: &ClientCertificates) -> Result<TlsContext, TlsError> {
         let mut builder = SslContextBuilder::new(SslMethod::tls())?;
         builder
             .set_certificate_chain_file(&self.cert_file)
@@ -194,6 +203,7 @@ impl Identity {
         builder
             .set_private_key_file(&self.key_file, SslFiletype::PEM)
             .map_err(|error| TlsError::Key(self.key_file.clone(), error))?;
+        clients.apply(&mut builder)?;
         Ok(TlsContext(builder))
     }
 }
@@ -267,7 +277,7 @@ mod tests {
     fn a_self_signed_pair_loads_and_its_key_is_private() {
         let (_folder, cert, key) = made();
         let identity = Identity::load(&cert, &key).unwrap();
-        identity.context().unwrap();
+        identity.context(&ClientCertificates::NotAsked).unwrap();
         assert_eq!(
             fs::metadata(&key).unwrap().permissions().mode() & 0o777,
             0o600

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pasque::config::Limits;
+use pasque::health::Pulse;
 use quiche::{RecvInfo, SendInfo, h3};
 use slab::Slab;
 use tracing::{debug, error, trace};
@@ -70,6 +71,7 @@ pub(crate) struct Worker {
     next_serial: u64,
     drain_until: Option<Instant>,
     is_closing: bool,
+    pulse: Option<Arc<Pulse>>,
 }
 
 /// What a worker is made of.
@@ -82,6 +84,8 @@ pub(crate) struct Parts {
     pub(crate) workers: Arc<[Arc<Mailbox>]>,
     pub(crate) tokens: TokenKey,
     pub(crate) listener: Option<Listener>,
+    /// A server's worker shows that it is alive.
+    pub(crate) pulse: Option<Arc<Pulse>>,
 }
 
 impl Worker {
@@ -113,12 +117,16 @@ impl Worker {
             next_serial: 0,
             drain_until: None,
             is_closing: false,
+            pulse: parts.pulse,
         }
     }
 
     /// Runs until it was told to drain and every connection is gone; a client, until its connection
     /// is.
     pub(crate) async fn run(mut self) {
+        if let Some(pulse) = &self.pulse {
+            pulse.install();
+        }
         let mut alarm = Alarm::default();
         loop {
             let now = Instant::now();
@@ -200,6 +208,9 @@ impl Worker {
 
     /// The first half of a turn: everything that has come.
     fn receive_all(&mut self, now: Instant) -> TurnStart {
+        if let Some(pulse) = &self.pulse {
+            pulse.beat(now);
+        }
         self.output.retry(&mut self.socket);
         let mut is_busy = self.read_messages(now);
         is_busy |= self.read_socket(now);

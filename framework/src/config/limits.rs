@@ -32,6 +32,20 @@ pub struct Limits {
     /// Streams that a peer may reset on one connection within ten seconds. Default 100.
     #[serde(deserialize_with = "within::<1, 100_000, _, _>")]
     pub resets_per_10s: usize,
+    /// Requests that one endpoint may be answering at a time, from all clients. Default 4096.
+    #[serde(deserialize_with = "within::<1, 1_000_000, _, _>")]
+    pub requests_per_endpoint: usize,
+    /// How long an endpoint may take for its answer, which a client's content counts into; the key is
+    /// in milliseconds. Default 60 s.
+    #[serde(
+        rename = "handle_timeout_ms",
+        deserialize_with = "milliseconds::<100, 3_600_000, _>"
+    )]
+    pub handle_timeout: Duration,
+    /// Panics within a minute after which an endpoint gets no requests until the minute is over.
+    /// Default 100.
+    #[serde(deserialize_with = "within::<1, 1_000_000, _, _>")]
+    pub panics_per_minute: usize,
     /// Length of a request's header section, in bytes (RFC 9114 §4.2.2). Default 16 KiB.
     #[serde(deserialize_with = "within::<KIB, MIB, _, _>")]
     pub header_section_bytes: usize,
@@ -89,6 +103,9 @@ impl Default for Limits {
             requests_per_connection: 100,
             tunnels_per_connection: 100,
             resets_per_10s: 100,
+            requests_per_endpoint: 4096,
+            handle_timeout: Duration::from_secs(60),
+            panics_per_minute: 100,
             header_section_bytes: 16 << 10,
             early_datagrams: 16,
             early_datagram_bytes: 32 << 10,

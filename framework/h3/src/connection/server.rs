@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, StatusCode};
+use pasque::auth::ClientCertificate;
 use pasque::proxy_status::ProxyError;
 use pasque::wire::message::{
     ContentLength, Malformed, RequestHead, parse_request, response_fields,
@@ -18,6 +19,7 @@ use tracing::debug;
 use super::content::{Content, Next, Outgoing, Recv};
 use super::http::{Fields, Gone, add_date, pairs};
 use super::{Connection, EXCESSIVE_LOAD, NO_ERROR, Role, Stream, TurnCx, inflow};
+use crate::client_certificate;
 use crate::listener::Place;
 use crate::mailbox::{Message, StreamWaker};
 use crate::server_task::AbortOnDrop;
@@ -57,6 +59,8 @@ pub(crate) struct ServerSide {
     /// than the peer may have open.
     overtaken: BTreeSet<u64>,
     is_draining: bool,
+    /// The certificate that the client showed, once it was looked at.
+    certificate: Option<Option<ClientCertificate>>,
 }
 
 impl ServerSide {
@@ -68,6 +72,7 @@ impl ServerSide {
             next_stream: 0,
             overtaken: BTreeSet::new(),
             is_draining: false,
+            certificate: None,
         }
     }
 
@@ -195,7 +200,7 @@ impl Connection {
     }
 
     /// Runs the endpoint on a task of its own, so that a slow look-up never stops packets.
-    fn dispatch(&self, id: u64, head: RequestHead, body: Body, cx: &TurnCx<'_>) -> AbortOnDrop {
+    fn dispatch(&mut self, id: u64, head: RequestHead, body: Body, cx: &TurnCx<'_>) -> AbortOnDrop {
         let is_head = head.method == Method::HEAD;
         let request = self.request(head, body);
         let (key, mailbox) = (self.key, cx.mailbox.clone());
@@ -214,12 +219,16 @@ impl Connection {
         }))
     }
 
-    fn request(&self, head: RequestHead, body: Body) -> Request {
+    fn request(&mut self, head: RequestHead, body: Body) -> Request {
         let mut request = Request::new(head.method, head.path);
         request.protocol = head.protocol;
         request.authority = head.authority;
         request.headers = head.headers;
         request.body = body;
+        if let Role::Server(server) = &mut self.role {
+            let shown = || client_certificate::shown(self.http.quic.as_mut());
+            request.client_certificate = server.certificate.get_or_insert_with(shown).clone();
+        }
         if let Some(peer) = self.peer() {
             request.peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         }

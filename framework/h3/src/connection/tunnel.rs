@@ -164,9 +164,10 @@ impl Tunnel {
         self.outbox.capsules.freeze()
     }
 
-    /// Datagrams dropped so far on the way to the peer.
+    /// Datagrams dropped so far on the way to the peer, and those from it that exceeded its rate.
     pub(super) fn dropped(&self) -> u64 {
-        self.dropped + self.outbox.dropped_no_room + self.outbox.dropped_too_long
+        let outbox = &self.outbox;
+        self.dropped + outbox.dropped_no_room + outbox.dropped_too_long + outbox.dropped_over_rate
     }
 }
 

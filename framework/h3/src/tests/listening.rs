@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::peer::{Peer, make_generous};
 use crate::cid::Cid;
 use crate::client::ClientConfig;
+use crate::client_certificate::ClientCertificates;
 use crate::socket::memory::{Conditions, Network};
 use crate::socket::{Received, Socket};
 use crate::testing::dial;
@@ -37,7 +38,10 @@ impl Listening {
             folder.path().join("key.pem"),
         );
         make_self_signed(&cert, &key).unwrap();
-        let tls = Identity::load(&cert, &key).unwrap().context().unwrap();
+        let tls = Identity::load(&cert, &key)
+            .unwrap()
+            .context(&ClientCertificates::NotAsked)
+            .unwrap();
         let version = quiche::PROTOCOL_VERSION;
         let mut config = quiche::Config::with_boring_ssl_ctx_builder(version, tls.0).unwrap();
         make_generous(&mut config);

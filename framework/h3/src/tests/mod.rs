@@ -2,11 +2,13 @@
 //! is written by hand, and everything that comes back is looked at as bytes.
 
 mod capsules;
+mod certificates;
 mod client;
 mod client_messages;
 mod datagrams;
 mod early;
 mod endpoints;
+mod isolation;
 mod lifecycle;
 mod limits;
 mod listening;
