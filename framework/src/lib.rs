@@ -17,6 +17,7 @@
 
 pub mod auth;
 mod bulkhead;
+pub mod codel;
 pub mod config;
 pub mod connection;
 pub mod diagnosis;

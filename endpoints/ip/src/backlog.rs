@@ -9,12 +9,11 @@
 //!
 //! The packets of one flow stay in order and wait behind each other; those of different flows do not. A
 //! ping, or a look-up of a name, is not held up by a download beside it (FQ-CoDel, RFC 8290). A flow whose
-//! packets keep waiting longer than [`TARGET`](codel::TARGET) is told by a loss (CoDel, RFC 8289), so that no
+//! packets keep waiting longer than [`TARGET`](pasque::codel::TARGET) is told by a loss (CoDel, RFC 8289), so that no
 //! sender keeps a queue that only delays it.
 //!
 //! The backlog knows no clock: it is told the time.
 
-mod codel;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +24,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use pasque::Packet;
+use pasque::codel::Codel;
 
-use self::codel::Codel;
 use crate::device::Load;
 use crate::packet::{Fragment, Header};
 

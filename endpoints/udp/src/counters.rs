@@ -31,6 +31,8 @@ pub struct Counters {
     pub link_down: u64,
     /// Any other error of the socket.
     pub failed: u64,
+    /// Inward: had waited too long for room, or was the oldest of too many.
+    pub queue_dropped: u64,
     /// Inward: from another address than the target's.
     pub foreign: u64,
     /// How often the tunnel went on to the next address of its target.

@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use crate::failure::Failure;
 use crate::icmp::TooLong;
 use crate::idle::IdleTimer;
 use crate::inbox::{Inbox, MAX_MESSAGES};
+use crate::queue::Queue;
 use crate::raw::IcmpSink;
 use crate::report::Reporter;
 use crate::transmit::send_batch;
@@ -28,22 +28,26 @@ use crate::transmit::send_batch;
 /// How long the interface may be down before the socket counts as unusable.
 const LINK_PATIENCE: Duration = Duration::from_secs(30);
 
+/// With less room than this the path is the slower one, and all is read that the target has sent.
+const AMPLE_ROOM: usize = BATCH_LEN;
+
 /// Reads that may fail in a row, each for another reason than the network, before the socket counts as
 /// unusable: it would be read for ever.
 const MAX_FAILED_READS: u32 = 100;
 
 /// One tunnel at the server: a socket connected to the target.
 ///
-/// Nothing is queued here but the rest of one socket read, when a turn has less room than the read
-/// brought: at most eight messages of what the kernel coalesces.
+/// Where the path takes all that there is, what the target sends faster than this program can is left in
+/// the kernel's buffer. Where the path is the slower one, it waits in a queue of this flow, which knows
+/// better what to lose.
 pub struct UdpFlow {
     target: Candidates,
     idle: IdleTimer,
     counters: Counters,
     /// Who tells the target of what is too long, if anyone does.
     reporter: Option<Reporter>,
-    /// Payloads of the last read that the turn had no room for.
-    waiting: VecDeque<Packet>,
+    /// Payloads that there was no room for.
+    waiting: Queue,
     /// Datagrams in the longest message of the last read: more than one where the kernel coalesces what
     /// arrives.
     message_len: usize,
@@ -63,7 +67,7 @@ impl UdpFlow {
             idle: IdleTimer::new(idle_timeout),
             counters: Counters::default(),
             reporter: None,
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             message_len: 1,
             link_down_since: None,
             failed_reads: 0,
@@ -105,6 +109,7 @@ impl UdpFlow {
     fn take(&mut self, inbox: &Inbox, cx: &mut FlowCx<'_>) -> usize {
         let target = self.target.address();
         let (mut received, mut foreign) = (0, 0);
+        let mut now = None;
         self.message_len = 1;
         for message in inbox.messages() {
             self.message_len = self.message_len.max(message.datagrams().count());
@@ -117,10 +122,11 @@ impl UdpFlow {
                 received += 1;
                 if payload.len() + context::UDP_PAYLOAD_PREFIX.len() > cx.max_len() {
                     self.drop_too_long(payload, cx);
-                } else if cx.room() > 0 {
+                } else if cx.room() > 0 && self.waiting.is_empty() {
                     send(Packet::copy_from(payload), cx);
                 } else {
-                    self.waiting.push_back(Packet::copy_from(payload));
+                    let now = *now.get_or_insert_with(|| Instant::now().into_std());
+                    self.waiting.push(Packet::copy_from(payload), now);
                 }
             }
         }
@@ -133,10 +139,14 @@ impl UdpFlow {
         received + foreign
     }
 
-    /// Sends what the last turn had no room for.
+    /// Sends what there was no room for.
     fn send_waiting(&mut self, cx: &mut FlowCx<'_>) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let now = Instant::now().into_std();
         while cx.room() > 0
-            && let Some(packet) = self.waiting.pop_front()
+            && let Some(packet) = self.waiting.pop(now)
         {
             // The limit may have shrunk since the packet was read.
             if packet.len() + context::UDP_PAYLOAD_PREFIX.len() > cx.max_len() {
@@ -145,6 +155,7 @@ impl UdpFlow {
                 send(packet, cx);
             }
         }
+        self.counters.queue_dropped += self.waiting.take_dropped();
     }
 
     /// Counts a payload that no datagram carries, and tells the target if it may be told.
@@ -221,8 +232,9 @@ impl Flow for UdpFlow {
             return Poll::Ready(Ok(()));
         }
         self.send_waiting(cx);
+        let reads_ahead = cx.room() < AMPLE_ROOM;
         let mut budget = BATCH_LEN;
-        while cx.room() > 0 {
+        while cx.room() > 0 || reads_ahead {
             if budget == 0 {
                 // Others come first; what is left is read in the next turn.
                 cx.task().waker().wake_by_ref();
@@ -234,6 +246,7 @@ impl Flow for UdpFlow {
                 Poll::Ready(Ok(work)) => budget = budget.saturating_sub(work.max(1)),
             }
         }
+        self.send_waiting(cx);
         Poll::Pending
     }
 

@@ -25,6 +25,7 @@ mod flow;
 mod icmp;
 mod idle;
 mod inbox;
+mod queue;
 mod raw;
 mod report;
 mod socket;

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 use pasque::Packet;
 use proptest::prelude::*;
 
-use super::codel::{INTERVAL, TARGET};
 use super::*;
 use crate::packet::testing::v4;
 use crate::packet::{self, parse};
+use pasque::codel::{INTERVAL, TARGET};
 
 /// A packet of this flow, which ends in `mark`.
 fn packet(flow: u16, len: usize, mark: u32) -> Packet {
