@@ -14,6 +14,7 @@ mod permissions;
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -152,7 +153,11 @@ fn checksum(bytes: &[u8]) -> u16 {
 }
 
 /// Runs a check in a network of its own, in which every type may make what it needs.
+///
+/// One check at a time: a pool of addresses belongs to one endpoint of a process.
 fn in_a_namespace<F: Future<Output = ()>>(check: fn() -> F) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let namespace = Namespace::new("every").expect("a namespace: this test needs root");
     namespace.block_on(check).unwrap();
 }
