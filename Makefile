@@ -36,6 +36,8 @@ test: lint
 	@./tests/tools.sh --python --browser $(NETWORK_TOOLS)
 	$(CARGO) build --locked -p psq-server -p psq-client
 	$(CARGO) test --locked --workspace --all-features --no-fail-fast
+	@./tests/tools.sh valgrind
+	@./tests/count.sh target/debug/examples/ceiling
 
 lint: tools
 	$(CARGO) fmt --all --check

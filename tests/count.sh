@@ -2,10 +2,12 @@
 # How many instructions both ends of a datagram take together, in memory: a figure that does not change
 # with the load or the mood of a machine. Two runs of different length, so that what is done once does not
 # count. The cipher weighs more here than on a processor: valgrind lacks its newest instructions.
+#
+# Usage: count.sh [PROGRAM], by default the release build of the example `ceiling`.
 set -eu
 cd "$(dirname "$0")/.."
 
-program=target/release/examples/ceiling
+program=${1:-target/release/examples/ceiling}
 short=2000
 long=12000
 

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, interval};
 
 use crate::load::serve;
+use crate::machine::pin;
 use crate::report::{Report, percentile};
 use crate::traffic::{Counts, Sender, socket};
 use crate::{Plan, Result};
@@ -44,6 +45,10 @@ const CARRIED: f64 = 0.95;
 
 /// How much more has to arrive for the next load, twice as high, to be tried.
 const GROWN: f64 = 1.05;
+
+/// Threads that do nothing but compute on the server's core while loads are tried: with a fourth of a core
+/// the server carries so little that clients and target, who share the other one, can do twice as much.
+const COMPETITORS: usize = 3;
 
 /// How long a client waits for a busy server: to be shown as a long time, not as a failure.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
@@ -104,7 +109,9 @@ pub(crate) fn measure(plan: &Plan) -> Result<Report> {
         "goodput at the peak",
         samples.iter().map(|s| gigabits(s.peak)),
     );
-    report.note("all clients and the target share one core: the peak may be theirs");
+    report.note(format!(
+        "while loads were tried the server shared its core with {COMPETITORS} threads that only compute"
+    ));
     Ok(report)
 }
 
@@ -194,6 +201,7 @@ async fn run(plan: &Plan) -> Result<Sample> {
         next: 0,
         counts,
     };
+    let _competition = Competition::on(plan.cores.server, COMPETITORS);
     source.settle()?;
     let peak_rate = source.find_peak()?;
     // Too much was sent last: what that has done is to be over.
@@ -285,6 +293,33 @@ impl Source {
         // What is still under way is not to count for the next load.
         thread::sleep(STEP / 4);
         Ok((sent as f64 / seconds, (after - before) as f64 / seconds))
+    }
+}
+
+/// Threads that compute. They end when this is dropped.
+struct Competition(Arc<AtomicBool>);
+
+impl Competition {
+    fn on(core: usize, threads: usize) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        for _ in 0..threads {
+            let stop = stop.clone();
+            thread::spawn(move || {
+                if let Err(error) = pin(core) {
+                    eprintln!("bench: a competitor runs on any core: {error}");
+                }
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(stop)
+    }
+}
+
+impl Drop for Competition {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
