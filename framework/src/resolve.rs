@@ -2,11 +2,12 @@
 //!
 //! A client chooses the names, so it chooses which name servers are asked and how slowly they
 //! answer. Hence a look-up has a deadline that covers everything, waiting for its turn included,
-//! and only so many run at once. What comes out are candidates, to be judged one by one by
+//! and only so many run at once, of one client fewer than of all. What comes out are candidates, to be judged one by one by
 //! [`EgressPolicy`](crate::policy::EgressPolicy); a name is never resolved a second time.
 
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::fmt;
 use std::io;
@@ -22,9 +23,9 @@ use hickory_resolver::net::{DnsError, NetError, runtime::TokioRuntimeProvider};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{ResolverBuilder, TokioResolver};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use self::turns::Turns;
 use crate::proxy_status::ProxyError;
 
 /// How long a look-up may take altogether.
@@ -32,6 +33,10 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// How many look-ups run at once; each holds a few sockets while it waits for answers.
 const CONCURRENCY: usize = 64;
+
+/// How many of these are of one client, so that names which nobody answers for hold up whoever asks for
+/// them, and not everybody.
+const PER_CLIENT: usize = 16;
 
 /// How many addresses of one name are tried. Who publishes more is not looking for a connection.
 const MAX_CANDIDATES: usize = 16;
@@ -47,7 +52,7 @@ const CACHED_ANSWERS: u64 = 512;
 /// Finds the addresses of names that clients ask for.
 pub struct Resolver {
     dns: TokioResolver,
-    slots: Semaphore,
+    turns: Turns,
     deadline: Duration,
 }
 
@@ -87,7 +92,7 @@ impl Resolver {
         options.cache_size = CACHED_ANSWERS;
         Ok(Self {
             dns: builder.build().map_err(io::Error::other)?,
-            slots: Semaphore::new(CONCURRENCY),
+            turns: Turns::new(CONCURRENCY, PER_CLIENT),
             deadline: DEADLINE,
         })
     }
@@ -98,22 +103,27 @@ impl Resolver {
         Self { deadline, ..self }
     }
 
-    /// Runs at most `concurrency` look-ups at once, 64 by default; more wait inside their deadline.
+    /// Runs at most `all` look-ups at once, 64 by default, and `per_client` of one client, 16 by default;
+    /// more wait inside their deadline.
     #[must_use]
-    pub fn with_concurrency(self, concurrency: usize) -> Self {
+    pub fn with_concurrency(self, all: usize, per_client: usize) -> Self {
         Self {
-            slots: Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            turns: Turns::new(all, per_client),
             ..self
         }
     }
 
     /// The addresses of `host`, at most 16: families take turns, IPv6 begins (RFC 8305 §4).
     ///
-    /// `host` is a name, not an address literal; with or without its final dot it is absolute.
-    pub async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
+    /// `host` is a name, not an address literal; with or without its final dot it is absolute. `client`
+    /// is who asks for it: [`Request::peer`](crate::Request::peer).
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn resolve(&self, client: IpAddr, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
         let name = absolute_name(host)?;
         let limit = Instant::now() + self.deadline;
-        let Ok(_slot) = timeout_at(limit, self.slots.acquire()).await else {
+        let Ok(_turn) = timeout_at(limit, self.turns.take(client)).await else {
             return Err(ResolveError::Timeout);
         };
         match self.both_families(name, limit).await {
@@ -160,7 +170,7 @@ impl Resolver {
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver")
-            .field("free_slots", &self.slots.available_permits())
+            .field("free_turns", &self.turns.free())
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }

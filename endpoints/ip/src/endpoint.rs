@@ -248,10 +248,11 @@ impl Endpoint for IpEndpoint {
             .started
             .as_ref()
             .ok_or_else(|| Error::internal("not started"))?;
-        let scope = self.scope(started, target, protocol).await?;
+        let peer = request.peer.ip();
+        let scope = self.scope(started, peer, target, protocol).await?;
         let routes = started.routes_within(&scope)?;
 
-        let client = ClientKey::new(&request.identity, request.peer.ip());
+        let client = ClientKey::new(&request.identity, peer);
         // Late is better than with another address, for who has just lost a tunnel.
         let _ = timeout(SETTLE_TIME, started.pools.settle(&client)).await;
         let lease = started.pools.lease(&client, &scope).map_err(exhausted)?;
@@ -297,7 +298,13 @@ impl Endpoint for IpEndpoint {
 
 impl IpEndpoint {
     /// What a request asks for, with a name resolved (RFC 9484 §4.6).
-    async fn scope(&self, started: &Started, target: Target, protocol: IpProto) -> Result<Scope> {
+    async fn scope(
+        &self,
+        started: &Started,
+        peer: IpAddr,
+        target: Target,
+        protocol: IpProto,
+    ) -> Result<Scope> {
         let prefixes = match target {
             Target::Any => None,
             Target::Prefix(prefix) => {
@@ -310,7 +317,8 @@ impl IpEndpoint {
                 prefixes
             }
             Target::Name(name) => {
-                let found = started.resolver.resolve(&name).await.map_err(unresolved)?;
+                let found = started.resolver.resolve(peer, &name).await;
+                let found = found.map_err(unresolved)?;
                 Some(self.allowed(started, found)?)
             }
         };

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,7 +134,7 @@ impl Endpoint for UdpEndpoint {
             .as_ref()
             .ok_or_else(|| Error::internal("not started"))?;
 
-        let found = started.addresses(host, port).await?;
+        let found = started.addresses(request.peer.ip(), host, port).await?;
         let (allowed, refusal) = started.policy.current()?.first_allowed(&found);
         if let (true, Some(refusal)) = (allowed.is_empty(), refusal) {
             return Err(refusal.into());
@@ -165,10 +165,14 @@ struct Started {
 }
 
 impl Started {
-    async fn addresses(&self, host: Host, port: Port) -> Result<Vec<SocketAddr>> {
+    /// The addresses of what `peer` asks for.
+    async fn addresses(&self, peer: IpAddr, host: Host, port: Port) -> Result<Vec<SocketAddr>> {
         let addresses = match host {
             Host::Address(address) => vec![address],
-            Host::Name(name) => self.resolver.resolve(&name).await.map_err(unresolved)?,
+            Host::Name(name) => {
+                let found = self.resolver.resolve(peer, &name).await;
+                found.map_err(unresolved)?
+            }
         };
         let with_port = |address| SocketAddr::new(address, port.number());
         Ok(addresses.into_iter().map(with_port).collect())

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::testing::dns::{A, AAAA, Answer, DnsServer, Question};
 
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 /// Longer than any answer here takes, shorter than anyone waits for a test.
 const SHORT: Duration = Duration::from_millis(400);
 
@@ -40,14 +42,14 @@ async fn udp_13_families_take_turns() {
         "192.0.2.2",
         "192.0.2.3",
     ]);
-    assert_eq!(resolver.resolve("host.example").await, Ok(expected));
+    assert_eq!(resolver.resolve(CLIENT, "host.example").await, Ok(expected));
 }
 
 #[tokio::test]
 async fn udp_13_one_family_is_enough() {
     for text in ["192.0.2.1", "2001:db8::1"] {
         let (_server, resolver) = server(move |_| Answer::addresses([text])).await;
-        let found = resolver.resolve("host.example").await;
+        let found = resolver.resolve(CLIENT, "host.example").await;
         assert_eq!(found, Ok(addresses(&[text])));
     }
 }
@@ -63,7 +65,7 @@ async fn udp_13_one_failing_family_does_no_harm() {
             })
             .await;
             let begin = Instant::now();
-            let found = resolver.resolve("host.example").await;
+            let found = resolver.resolve(CLIENT, "host.example").await;
             assert_eq!(found, Ok(addresses(&[text])), "{text}");
             assert!(
                 begin.elapsed() < DEADLINE / 2,
@@ -83,7 +85,7 @@ async fn udp_13_aliases_are_followed() {
         _ => Answer::NXDOMAIN,
     })
     .await;
-    let found = resolver.resolve("alias.example").await;
+    let found = resolver.resolve(CLIENT, "alias.example").await;
     assert_eq!(found, Ok(addresses(&["127.0.0.1"])));
 }
 
@@ -99,7 +101,7 @@ async fn udp_13_response_codes_are_reported() {
     ];
     for (answer, rcode) in table {
         let (_server, resolver) = server(move |_| answer.clone()).await;
-        let error = resolver.resolve("host.example").await.unwrap_err();
+        let error = resolver.resolve(CLIENT, "host.example").await.unwrap_err();
         assert_eq!(error, failed(rcode));
         assert_eq!(error.rcode(), Some(rcode));
         assert_eq!(error.proxy_error(), ProxyError::DnsError);
@@ -114,7 +116,10 @@ async fn udp_13_a_response_code_says_more_than_silence() {
             _ => Answer::NXDOMAIN,
         })
         .await;
-        let error = resolver.with_deadline(SHORT).resolve("host.example").await;
+        let error = resolver
+            .with_deadline(SHORT)
+            .resolve(CLIENT, "host.example")
+            .await;
         assert_eq!(error, Err(failed("NXDOMAIN")));
     }
 }
@@ -122,7 +127,7 @@ async fn udp_13_a_response_code_says_more_than_silence() {
 #[tokio::test]
 async fn udp_13_a_name_without_addresses_is_an_error() {
     let (_server, resolver) = server(|_| Answer::addresses([])).await;
-    let error = resolver.resolve("host.example").await.unwrap_err();
+    let error = resolver.resolve(CLIENT, "host.example").await.unwrap_err();
     assert_eq!(error, ResolveError::NoAddress);
     assert_eq!(error.rcode(), Some("NOERROR"));
     assert_eq!(error.proxy_error().status(), 502);
@@ -134,7 +139,7 @@ async fn udp_13_silence_ends_at_the_deadline() {
     let begin = Instant::now();
     let error = resolver
         .with_deadline(SHORT)
-        .resolve("host.example")
+        .resolve(CLIENT, "host.example")
         .await
         .unwrap_err();
     assert_eq!(error, ResolveError::Timeout);
@@ -147,15 +152,15 @@ async fn udp_13_silence_ends_at_the_deadline() {
 async fn udp_13_waiting_for_a_turn_counts() {
     let deadline = Duration::from_secs(1);
     let (_server, resolver) = server(|_| Answer::Silence).await;
-    let resolver = Arc::new(resolver.with_concurrency(1).with_deadline(deadline));
+    let resolver = Arc::new(resolver.with_concurrency(1, 1).with_deadline(deadline));
     let first = tokio::spawn({
         let resolver = Arc::clone(&resolver);
-        async move { resolver.resolve("first.example").await }
+        async move { resolver.resolve(CLIENT, "first.example").await }
     });
     // The second one gets its turn halfway, and then has half of its time left.
     tokio::time::sleep(deadline / 2).await;
     let begin = Instant::now();
-    let second = resolver.resolve("second.example").await;
+    let second = resolver.resolve(CLIENT, "second.example").await;
     assert_eq!(second, Err(ResolveError::Timeout));
     let elapsed = begin.elapsed();
     assert!(elapsed < deadline * 5 / 4, "{elapsed:?}");
@@ -173,11 +178,15 @@ async fn udp_13_look_ups_are_bounded() {
         Answer::Silence
     })
     .await;
-    let resolver = Arc::new(resolver.with_concurrency(3));
+    let resolver = Arc::new(resolver.with_concurrency(3, 3));
     let tasks: Vec<_> = (0..20)
         .map(|number| {
             let resolver = Arc::clone(&resolver);
-            tokio::spawn(async move { resolver.resolve(&format!("host{number}.example")).await })
+            tokio::spawn(async move {
+                resolver
+                    .resolve(CLIENT, &format!("host{number}.example"))
+                    .await
+            })
         })
         .collect();
     tokio::time::sleep(SHORT).await;
@@ -192,12 +201,12 @@ async fn udp_13_a_dropped_look_up_frees_its_turn() {
         _ => Answer::addresses(["192.0.2.1"]),
     })
     .await;
-    let resolver = resolver.with_concurrency(1);
-    let slow = resolver.resolve("slow.example");
+    let resolver = resolver.with_concurrency(1, 1);
+    let slow = resolver.resolve(CLIENT, "slow.example");
     tokio::time::timeout(Duration::from_millis(50), slow)
         .await
         .unwrap_err();
-    let found = resolver.resolve("host.example").await;
+    let found = resolver.resolve(CLIENT, "host.example").await;
     assert_eq!(found, Ok(addresses(&["192.0.2.1"])));
 }
 
@@ -209,7 +218,7 @@ async fn udp_13_the_name_server_may_be_out_of_reach() {
     tokio::task::yield_now().await;
     let error = resolver
         .with_deadline(SHORT)
-        .resolve("host.example")
+        .resolve(CLIENT, "host.example")
         .await
         .unwrap_err();
     let outcomes = [ResolveError::Failed { rcode: None }, ResolveError::Timeout];
@@ -219,7 +228,7 @@ async fn udp_13_the_name_server_may_be_out_of_reach() {
 #[tokio::test]
 async fn udp_13_the_system_knows_itself() {
     let resolver = Resolver::system().unwrap();
-    let found = resolver.resolve("localhost").await.unwrap();
+    let found = resolver.resolve(CLIENT, "localhost").await.unwrap();
     assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
 }
 
@@ -230,11 +239,29 @@ async fn udp_14_each_look_up_sees_the_present_answer() {
         _ => Answer::addresses(["127.0.0.1"]),
     })
     .await;
-    let first = resolver.resolve("rebind.example").await;
+    let first = resolver.resolve(CLIENT, "rebind.example").await;
     assert_eq!(first, Ok(addresses(&["198.51.100.1"])));
     assert_eq!(server.queries(), 2);
-    let second = resolver.resolve("rebind.example").await;
+    let second = resolver.resolve(CLIENT, "rebind.example").await;
     assert_eq!(second, Ok(addresses(&["127.0.0.1"])));
+}
+
+#[tokio::test]
+async fn udp_13_names_that_are_never_resolved_hold_up_only_who_asks_for_them() {
+    let (_server, resolver) = server(|question| match question.name.as_str() {
+        "silent.example" => Answer::Silence,
+        _ => Answer::addresses(["192.0.2.1"]),
+    })
+    .await;
+    let resolver = resolver.with_deadline(SHORT).with_concurrency(4, 2);
+    let silent = (0..10).map(|_| resolver.resolve(CLIENT, "silent.example"));
+    let silent = future::join_all(silent);
+    let other = resolver.resolve("192.0.2.9".parse().unwrap(), "host.example");
+    // In this order: the others' turns are taken or waited for before.
+    let (silent, other) = future::join(silent, other).await;
+    assert_eq!(other, Ok(addresses(&["192.0.2.1"])));
+    assert_eq!(silent, vec![Err(ResolveError::Timeout); 10]);
+    assert_eq!(resolver.turns.free(), 4);
 }
 
 #[tokio::test]
@@ -244,7 +271,7 @@ async fn udp_29_many_answers_are_cut_to_sixteen() {
     both.push("2001:db8::1".to_owned());
     let (_server, resolver) =
         server(move |_| Answer::addresses(both.iter().map(String::as_str))).await;
-    let found = resolver.resolve("host.example").await.unwrap();
+    let found = resolver.resolve(CLIENT, "host.example").await.unwrap();
     assert_eq!(found.len(), MAX_CANDIDATES);
     assert_eq!(found[..2], addresses(&["2001:db8::1", "10.0.0.0"]));
 }
@@ -289,14 +316,14 @@ async fn udp_29_names_are_absolute_and_numbers_are_not_names() {
         .into_iter()
         .chain(too_long.iter().map(String::as_str))
     {
-        let error = resolver.resolve(host).await.expect_err(host);
+        let error = resolver.resolve(CLIENT, host).await.expect_err(host);
         assert_eq!(error, ResolveError::NotAName, "{host:?}");
         assert_eq!(error.proxy_error().status(), 400);
     }
     assert_eq!(server.queries(), 0);
 
     for host in ["host", "host.", "HOST", "xn--bcher-kva", "_a-1.b2", "1a"] {
-        resolver.resolve(host).await.unwrap();
+        resolver.resolve(CLIENT, host).await.unwrap();
     }
     let mut names = asked.lock().unwrap().clone();
     names.dedup();
