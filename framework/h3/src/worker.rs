@@ -144,7 +144,7 @@ impl Worker {
                 return;
             }
             if !is_busy {
-                self.sleep(&mut alarm).await;
+                self.sleep(&mut alarm, now).await;
             } else if !has_looked {
                 // Lets the runtime look at other sockets and run the endpoints' tasks.
                 tokio::task::yield_now().await;
@@ -241,9 +241,15 @@ impl Worker {
         is_busy
     }
 
-    async fn sleep(&mut self, alarm: &mut Alarm) {
+    /// Waits for something to do. `now` is when the turn began that has left nothing.
+    async fn sleep(&mut self, alarm: &mut Alarm, now: Instant) {
         let due = self.timers.peek().map(|Reverse((due, _))| *due);
         let due = [due, self.drain_until].into_iter().flatten().min();
+        if due.is_some_and(|due| due <= now) {
+            // What was due is due still. The alarm would ring at once, and the runtime would not get to
+            // look at the socket for as long as that lasts.
+            return tokio::task::yield_now().await;
+        }
         let (socket, mailbox) = (&self.socket, &self.mailbox);
         let is_blocked = self.output.is_blocked();
         let writable = async {

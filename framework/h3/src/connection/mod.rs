@@ -235,8 +235,10 @@ impl Connection {
     /// When the connection wants its next turn, whatever happens.
     pub(crate) fn deadline(&self, limits: &Limits) -> Option<Instant> {
         let quic = self.http.quic.timeout_instant();
-        let handshake =
-            (!self.http.quic.is_established()).then(|| self.born + limits.handshake_timeout);
+        // Once it is closing, the time that it had is over: to be woken for that again and again would
+        // keep its worker from everything else.
+        let is_waited_for = !self.http.quic.is_established() && !self.is_closing();
+        let handshake = is_waited_for.then(|| self.born + limits.handshake_timeout);
         let client = match &self.role {
             Role::Client(client) => client.deadline(self.last_received, self.keepalive()),
             Role::Server(_) => None,

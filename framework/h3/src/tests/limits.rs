@@ -160,7 +160,17 @@ async fn a_handshake_that_does_not_end_gives_its_place_back() {
         server.connections() == 1
     })
     .await;
+    let (start, used) = (Instant::now(), time_on_processor());
     eventually("its place is free", || server.connections() == 0).await;
+    // Until then its close is repeated when asked for, and nothing else is done.
+    let (time, used) = (start.elapsed(), time_on_processor() - used);
+    assert!(used < time / 2, "{used:?} of {time:?}");
+}
+
+/// How long this thread, on which the server runs, has had a processor.
+fn time_on_processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
 #[tokio::test]
