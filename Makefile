@@ -12,16 +12,20 @@ NETWORK_TOOLS := iproute2 nftables procps
 # What `make bench` measures and how, such as FIGURES="--secs 2 echo oneway"; everything by default.
 FIGURES ?=
 
+# What `make hostile` runs, such as HOSTILE="--short garbage"; everything at full length by default.
+HOSTILE ?=
+
 # Selected together, so that what they depend on is built once for both.
 BENCH_CRATES := -p pasque-tests -p pasque-h3 --features pasque-h3/testing
 
-.PHONY: help tools demo test lint check conformance bench bench-count fmt
+.PHONY: help tools demo test lint check conformance hostile bench bench-count fmt
 
 help:
 	@echo "make demo         build, start a server, fetch a file and tunnel datagrams through it"
 	@echo "make test         formatting, lints, all tests, documentation"
 	@echo "make check        formatting, borders, lints, documentation, dependencies"
 	@echo "make conformance  which requirement is shown by which test"
+	@echo "make hostile      what hostile peers may cost, each figure beside its bound (root, an hour)"
 	@echo "make bench        cost and speed, each figure beside a baseline of the same run"
 	@echo "make bench-count  instructions for each datagram, where valgrind is installed"
 
@@ -58,6 +62,12 @@ conformance: tools
 	@target/debug/conformance <target/conformance.log
 
 # The programs are built alone: together with the tests they would have the testing kit in them.
+hostile: tools
+	@./tests/tools.sh --python $(NETWORK_TOOLS)
+	$(CARGO) build --locked --release -p psq-server -p psq-client
+	$(CARGO) build --locked --release -p pasque-tests --features hostile --bin hostile
+	@target/release/hostile $(HOSTILE)
+
 bench: bench-count
 	@./tests/tools.sh iperf3 $(NETWORK_TOOLS)
 	$(CARGO) build --locked --release -p psq-server -p psq-client

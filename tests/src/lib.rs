@@ -1,9 +1,13 @@
 //! What the tests of the whole share: the project's programs as real processes, configurations for
 //! them, and a target.
 //!
-//! Beside them stand three programs, `demo`, `bench` and `conformance`, one for each target of the
-//! `Makefile` that has the same name.
+//! Beside them stand the programs `demo`, `bench`, `conformance` and `hostile`, one for each target of
+//! the `Makefile` that has the same name.
 
+mod figure;
+#[cfg(feature = "hostile")]
+pub mod hostile;
+pub mod kit;
 pub mod netns;
 mod process;
 mod programs;
@@ -13,6 +17,7 @@ mod target;
 use std::path::Path;
 use std::time::Duration;
 
+pub use figure::{Figure, Figures, Length};
 pub use process::Process;
 pub use programs::{beside, program};
 pub use server::{Server, example_config};

@@ -1,70 +1,15 @@
-//! Handshakes that nobody means to finish, and answers larger than their questions.
+//! Answers larger than their questions, and proofs of address that are somebody else's.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
+use pasque_tests::hostile::ATTACKER;
+use pasque_tests::hostile::peer::{Peer, config};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 
-use crate::common::{Pinger, echo, open, resident};
-use crate::peer::{Peer, config};
 use crate::{QUIET, Victim};
-
-const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
-const MIB: u64 = 1 << 20;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_handshakes_that_are_abandoned_leave_nothing_and_keep_nobody_out() {
-    let _alone = QUIET.write().await;
-    let limits = serde_json::json!({ "handshake_timeout_ms": 2000 });
-    let mut victim = Victim::with_limits(limits).await;
-    let connection = victim.server.connect().await.unwrap();
-    let mut bystander = open(&connection, "127.0.0.1", victim.target.address().port()).await;
-    echo(&mut bystander, b"warm").await;
-    let pinger = Pinger::start(bystander);
-    let before = resident(&mut victim.server);
-    let server = victim.server.address();
-    let abandoned = tokio::task::spawn_blocking(move || {
-        let begin = |_| {
-            let mut peer = Peer::new(server, ATTACKER, &mut config());
-            // The first flight is answered by a Retry, the second by the server's: and that is it.
-            peer.flush();
-            peer.receive(Duration::from_millis(200));
-            peer.flush();
-            peer
-        };
-        (0..200).map(begin).collect::<Vec<_>>()
-    })
-    .await
-    .unwrap();
-    // The attacker has used up its own places, and nobody else's.
-    victim.assert_serves("the handshakes").await;
-    let grown = resident(&mut victim.server).saturating_sub(before);
-    assert!(grown < 16 * MIB, "{grown} bytes");
-    drop(abandoned);
-
-    let start = Instant::now();
-    let served = tokio::task::spawn_blocking(move || {
-        loop {
-            let mut peer = Peer::new(server, ATTACKER, &mut config());
-            peer.idle(Duration::from_millis(300));
-            if peer.quic.is_established() && !peer.is_over() {
-                return true;
-            }
-            if start.elapsed() > Duration::from_secs(5) {
-                return false;
-            }
-        }
-    });
-    assert!(
-        served.await.unwrap(),
-        "the places of the abandoned are free again"
-    );
-    let pings = pinger.finish().await;
-    // One stall of half a second among five is not kept out.
-    assert!(pings.loss() < 0.15, "{} of {}", pings.loss(), pings.sent);
-}
 
 /// What comes back on a socket within a while: the length of each datagram.
 fn answers(socket: &UdpSocket) -> Vec<usize> {

@@ -23,6 +23,7 @@ mod listening;
 mod local;
 mod multicast;
 mod path;
+mod policy_matrix;
 mod probe;
 mod readme;
 mod restore;

@@ -62,8 +62,21 @@ impl Endpoint for WatchedIp {
     }
 }
 
+/// The counters of the endpoint that is watched as `name`.
+pub(crate) fn watched(name: &str) -> SharedCounters {
+    WATCHED.lock().unwrap()[name].clone()
+}
+
+/// How many packets of clients were dropped so far.
+pub(crate) fn dropped(counters: &SharedCounters) -> u64 {
+    let outward = counters.read().outward;
+    DropReason::all()
+        .map(|reason| outward.dropped(reason))
+        .sum()
+}
+
 /// `keys` of an `IpEndpoint`, made one that is watched as `name`.
-fn watch(name: &str, mut document: Value) -> Value {
+pub(crate) fn watch(name: &str, mut document: Value) -> Value {
     let mut endpoint = document["endpoints"][0].take();
     let keys = endpoint.as_object_mut().unwrap();
     for key in ["path", "type", "anonymous"] {
@@ -100,16 +113,16 @@ const COUNT_TUNNELS: &str = "table inet t {
 /// Sends an echo request to the target, and waits for the reply: everything sent before it has
 /// arrived by then.
 async fn barrier(tunnel: &mut RawTunnel, here: IpAddr, sequence: u16) {
-    let request = echo_request(
-        Header::new(here, Network::target_like(here), 0),
-        7,
-        sequence,
-        &[],
-    );
+    barrier_to(tunnel, here, Network::target_like(here), sequence).await;
+}
+
+/// [`barrier`] with another host that answers.
+pub(crate) async fn barrier_to(tunnel: &mut RawTunnel, here: IpAddr, there: IpAddr, sequence: u16) {
+    let request = echo_request(Header::new(here, there, 0), 7, sequence, &[]);
     tunnel.send(&request);
     let wanted = |packet: &[u8]| {
         let (header, rest) = Header::parse(packet).unwrap();
-        header.source == Network::target_like(here)
+        header.source == there
             && rest.len() >= 8
             && matches!(rest[0], 0 | 129)
             && rest[6..8] == sequence.to_be_bytes()
@@ -223,7 +236,7 @@ async fn ten_thousand_packets(mode: Mode) {
         .start(&program("psq-client"), arguments)
         .unwrap();
     let other = Client::new(other).await;
-    let counters = WATCHED.lock().unwrap()[&name].clone();
+    let counters = watched(&name);
     let mut forger = Forger {
         connection: connect(&network.clients[0]),
         counters: counters.clone(),

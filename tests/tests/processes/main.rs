@@ -15,6 +15,7 @@ mod downloads;
 mod forwards;
 mod impaired;
 mod limits;
+mod relay;
 mod start;
 mod stop;
 mod tunnels;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::common::{files, server, server_after, server_by, udp};
 
 /// A good configuration in `folder`, with these endpoints.
-fn write_config(folder: &Path, endpoints: &Value) -> String {
+pub(crate) fn write_config(folder: &Path, endpoints: &Value) -> String {
     let config = json!({
         "cert_file": "cert.pem", "key_file": "key.pem", "self_signed": true,
         "endpoints": endpoints,
@@ -22,7 +22,7 @@ fn write_config(folder: &Path, endpoints: &Value) -> String {
 }
 
 /// Runs the server to its end. A start that should be refused and is not is ended after a while.
-fn run<const N: usize>(arguments: [&str; N]) -> Output {
+pub(crate) fn run<const N: usize>(arguments: [&str; N]) -> Output {
     let limit = ["10", program("psq-server").to_str().unwrap()].map(str::to_owned);
     let arguments = arguments.map(str::to_owned);
     Command::new("timeout")
@@ -33,7 +33,7 @@ fn run<const N: usize>(arguments: [&str; N]) -> Output {
 }
 
 /// The one line, other than of the log, on standard error.
-fn complaint(output: &Output) -> String {
+pub(crate) fn complaint(output: &Output) -> String {
     let text = String::from_utf8(output.stderr.clone()).unwrap();
     let mut lines = text.lines().filter(|line| line.starts_with("psq-server: "));
     let line = lines

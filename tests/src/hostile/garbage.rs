@@ -1,33 +1,30 @@
-//! A million datagrams that are no QUIC, or nearly.
+//! Datagrams that are no QUIC, or nearly.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use pasque_tests::PATIENCE;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
-use crate::common::{Pinger, echo, open, resident};
-use crate::peer::{Peer, config};
-use crate::{QUIET, Victim};
+use super::bystander::under_attack;
+use super::peer::{Peer, config};
+use super::{ATTACKER, Figures, Length, MIB, Victim};
+use crate::PATIENCE;
 
-const DATAGRAMS: u32 = 1_000_000;
 /// Within a minute, and no faster than the tunnel beside it can bear on a slow machine: what the
 /// kernel drops is no fault of the server's.
 const PER_SECOND: f64 = 20_000.0;
 const SOCKETS: u8 = 16;
 const SEED: u64 = 7;
-const MIB: u64 = 1 << 20;
 
 /// Packets of a real client: its first one, the one that answers a Retry, and one of a connection.
 fn specimens(server: SocketAddr) -> [Vec<u8>; 3] {
-    let from = [127, 0, 0, 66].into();
-    let mut peer = Peer::new(server, from, &mut config());
+    let mut peer = Peer::new(server, ATTACKER, &mut config());
     let first = peer.packet().unwrap();
     peer.transmit(&first);
     peer.receive(PATIENCE);
     let second = peer.packet().unwrap();
-    let mut peer = Peer::connect(server, from, &mut config());
+    let mut peer = Peer::connect(server, ATTACKER, &mut config());
     peer.quic.stream_send(0, &[0; 900], false).unwrap();
     [first, second, peer.packet().unwrap()]
 }
@@ -73,7 +70,7 @@ fn datagram(rng: &mut StdRng, specimens: &[Vec<u8>], out: &mut Vec<u8>) {
     }
 }
 
-fn attack(server: SocketAddr) -> Duration {
+fn attack(server: SocketAddr, datagrams: u32) {
     println!("seed {SEED}");
     let mut rng = StdRng::seed_from_u64(SEED);
     let specimens = specimens(server);
@@ -82,7 +79,7 @@ fn attack(server: SocketAddr) -> Duration {
     let sockets: Vec<_> = (1..=SOCKETS).map(bind).collect();
     let start = Instant::now();
     let mut out = Vec::new();
-    for sent in 0..DATAGRAMS {
+    for sent in 0..datagrams {
         datagram(&mut rng, &specimens, &mut out);
         let socket = &sockets[sent as usize % sockets.len()];
         socket.send_to(&out, server).unwrap();
@@ -93,45 +90,24 @@ fn attack(server: SocketAddr) -> Duration {
             }
         }
     }
-    start.elapsed()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_million_damaged_datagrams_disturb_nobody() {
-    let _alone = QUIET.write().await;
+/// Noise, noise with a plausible start, and real packets that were damaged; from many addresses.
+pub(super) async fn garbage(length: Length) -> Figures {
+    let datagrams = length.pick(60_000, 1_000_000);
     let mut victim = Victim::start().await;
-    let connection = victim.server.connect().await.unwrap();
-    let mut bystander = open(&connection, "127.0.0.1", victim.target.address().port()).await;
-    echo(&mut bystander, b"warm").await;
-    let pinger = Pinger::start(bystander);
-    victim.assert_serves("nothing").await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = resident(&mut victim.server);
-    let lines_before = victim.server.process().output().lines().count();
-
-    let address = victim.server.address();
-    let time = tokio::task::spawn_blocking(move || attack(address))
-        .await
-        .unwrap();
-    assert!(time < Duration::from_secs(60), "{time:?}");
-
-    let pings = pinger.finish().await;
-    let grown = resident(&mut victim.server).saturating_sub(before);
-    let lines = victim.server.process().output().lines().count() - lines_before;
-    println!(
-        "{time:?}: {} of {} pings lost, {grown} bytes, {lines} lines",
-        pings.sent - pings.round_trips.len(),
-        pings.sent,
+    let outcome = under_attack(&mut victim, move |server| attack(server, datagrams)).await;
+    let mut figures = outcome.figures(16 * MIB, 0.05);
+    figures.time(
+        format!("time that {datagrams} datagrams took"),
+        outcome.time,
+        Duration::from_secs(60),
     );
-    assert!(pings.sent > 1000, "{}", pings.sent);
-    assert!(pings.loss() <= 0.05, "{} of {}", pings.loss(), pings.sent);
-    assert!(grown <= 16 * MIB, "{grown} bytes");
-    assert!(lines as f64 <= 10.0 * time.as_secs_f64(), "{lines} lines");
-    victim.assert_serves("a million datagrams").await;
-    // The tunnel's connection has not been replaced.
-    echo(
-        &mut open(&connection, "127.0.0.1", victim.target.address().port()).await,
-        b"x",
-    )
-    .await;
+    let allowed = 10.0 * outcome.time.as_secs_f64();
+    figures.at_most(
+        "lines in the log, ten a second",
+        outcome.lines,
+        allowed as usize,
+    );
+    figures
 }

@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 use h3i::quiche::h3::Header;
 use h3i::quiche::h3::qpack::Encoder;
 use h3i::quiche::{self, ConnectionError, ConnectionId, RecvInfo};
-use pasque_tests::PATIENCE;
 use rand::RngCore;
+
+use crate::PATIENCE;
 
 /// The client's control stream.
 const CONTROL: u64 = 2;
 
 /// A connection whose owner drives it. Blocks; run it on a thread for that.
-pub(crate) struct Peer {
-    pub(crate) quic: quiche::Connection,
+pub struct Peer {
+    /// The connection itself, for whatever has no method here.
+    pub quic: quiche::Connection,
     socket: UdpSocket,
     local: SocketAddr,
     server: SocketAddr,
@@ -23,7 +25,7 @@ pub(crate) struct Peer {
 }
 
 /// The transport of a client that allows the server much.
-pub(crate) fn config() -> quiche::Config {
+pub fn config() -> quiche::Config {
     let mut config = quiche::Config::new(quiche::PROTOCOL_VERSION).unwrap();
     config.verify_peer(false);
     config.set_application_protos(&[b"h3"]).unwrap();
@@ -38,7 +40,7 @@ pub(crate) fn config() -> quiche::Config {
 
 impl Peer {
     /// Begins a handshake from the address `from`, and sends nothing yet.
-    pub(crate) fn new(server: SocketAddr, from: IpAddr, config: &mut quiche::Config) -> Self {
+    pub fn new(server: SocketAddr, from: IpAddr, config: &mut quiche::Config) -> Self {
         let socket = UdpSocket::bind((from, 0)).unwrap();
         let local = socket.local_addr().unwrap();
         let mut id = [0; 16];
@@ -55,7 +57,7 @@ impl Peer {
     }
 
     /// A connection that has told its settings.
-    pub(crate) fn connect(server: SocketAddr, from: IpAddr, config: &mut quiche::Config) -> Self {
+    pub fn connect(server: SocketAddr, from: IpAddr, config: &mut quiche::Config) -> Self {
         let mut peer = Self::new(server, from, config);
         peer.until("the handshake", |quic| quic.is_established());
         // SETTINGS_H3_DATAGRAM = 1.
@@ -64,26 +66,26 @@ impl Peer {
     }
 
     /// The next packet that is due, which has not been sent.
-    pub(crate) fn packet(&mut self) -> Option<Vec<u8>> {
+    pub fn packet(&mut self) -> Option<Vec<u8>> {
         let (len, _) = self.quic.send(&mut self.out).ok()?;
         Some(self.out[..len].to_vec())
     }
 
     /// Sends a packet.
-    pub(crate) fn transmit(&self, packet: &[u8]) {
+    pub fn transmit(&self, packet: &[u8]) {
         // A full buffer is a loss like any other.
         let _ = self.socket.send_to(packet, self.server);
     }
 
     /// Sends the packets that are due.
-    pub(crate) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         while let Some(packet) = self.packet() {
             self.transmit(&packet);
         }
     }
 
     /// Waits for packets, at most for `time`, and takes those that are there.
-    pub(crate) fn receive(&mut self, time: Duration) {
+    pub fn receive(&mut self, time: Duration) {
         let mut buffer = [0; 65_536];
         let time = self.quic.timeout().map_or(time, |due| due.min(time));
         self.socket
@@ -112,7 +114,7 @@ impl Peer {
     }
 
     /// Sends and receives for `time`.
-    pub(crate) fn idle(&mut self, time: Duration) {
+    pub fn idle(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             self.flush();
@@ -122,7 +124,7 @@ impl Peer {
     }
 
     /// Sends and receives until `condition` holds.
-    pub(crate) fn until(&mut self, what: &str, condition: impl Fn(&quiche::Connection) -> bool) {
+    pub fn until(&mut self, what: &str, condition: impl Fn(&quiche::Connection) -> bool) {
         let start = Instant::now();
         loop {
             self.flush();
@@ -140,7 +142,7 @@ impl Peer {
     }
 
     /// Sends bytes on a stream, however long the server takes to want them.
-    pub(crate) fn send(&mut self, stream: u64, mut bytes: &[u8], fin: bool) {
+    pub fn send(&mut self, stream: u64, mut bytes: &[u8], fin: bool) {
         let start = Instant::now();
         loop {
             match self.quic.stream_send(stream, bytes, fin) {
@@ -161,7 +163,7 @@ impl Peer {
     }
 
     /// Everything that has come on a stream, HEADERS included.
-    pub(crate) fn read(&mut self, stream: u64) -> Vec<u8> {
+    pub fn read(&mut self, stream: u64) -> Vec<u8> {
         let mut bytes = vec![0; 1 << 20];
         let mut len = 0;
         while let Ok((more, _)) = self.quic.stream_recv(stream, &mut bytes[len..]) {
@@ -172,7 +174,7 @@ impl Peer {
     }
 
     /// The code of the reset of a stream, once there is one.
-    pub(crate) fn reset_code(&mut self, stream: u64) -> Option<u64> {
+    pub fn reset_code(&mut self, stream: u64) -> Option<u64> {
         match self.quic.stream_recv(stream, &mut [0; 4096]) {
             Err(quiche::Error::StreamReset(code)) => Some(code),
             _ => None,
@@ -180,12 +182,12 @@ impl Peer {
     }
 
     /// Whether either side has ended the connection.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.quic.is_closed() || self.quic.is_draining()
     }
 
     /// The application error with which the server has closed the connection.
-    pub(crate) fn closed_with(&self) -> Option<u64> {
+    pub fn closed_with(&self) -> Option<u64> {
         let error = self.quic.peer_error();
         error
             .filter(|error| error.is_app)
@@ -194,23 +196,23 @@ impl Peer {
 }
 
 /// A HEADERS frame.
-pub(crate) fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
     let list: Vec<_> = fields
         .iter()
         .map(|(name, value)| Header::new(name.as_bytes(), value.as_bytes()))
         .collect();
-    let mut block = vec![0; 4096];
+    let mut block = vec![0; 64 << 10];
     let len = Encoder::new().encode(&list, &mut block).unwrap();
     [
         &[0x01],
-        &(len as u16 | 1 << 14).to_be_bytes()[..],
+        &(len as u32 | 2 << 30).to_be_bytes()[..],
         &block[..len],
     ]
     .concat()
 }
 
 /// A request for a file, or another one without content.
-pub(crate) fn request(method: &str, path: &str) -> Vec<u8> {
+pub fn request(method: &str, path: &str) -> Vec<u8> {
     headers(&[
         (":method", method),
         (":scheme", "https"),
@@ -220,7 +222,7 @@ pub(crate) fn request(method: &str, path: &str) -> Vec<u8> {
 }
 
 /// A request for a UDP tunnel.
-pub(crate) fn tunnel(path: &str) -> Vec<u8> {
+pub fn tunnel(path: &str) -> Vec<u8> {
     headers(&[
         (":method", "CONNECT"),
         (":protocol", "connect-udp"),
@@ -232,7 +234,7 @@ pub(crate) fn tunnel(path: &str) -> Vec<u8> {
 }
 
 /// A DATA frame.
-pub(crate) fn data(content: &[u8]) -> Vec<u8> {
+pub fn data(content: &[u8]) -> Vec<u8> {
     [
         &[0x00],
         &(content.len() as u32 | 2 << 30).to_be_bytes()[..],
@@ -242,6 +244,6 @@ pub(crate) fn data(content: &[u8]) -> Vec<u8> {
 }
 
 /// A variable-length integer of eight bytes (RFC 9000 §16).
-pub(crate) fn varint(value: u64) -> [u8; 8] {
+pub fn varint(value: u64) -> [u8; 8] {
     (value | 3 << 62).to_be_bytes()
 }
