@@ -20,6 +20,7 @@ mod bulkhead;
 pub mod codel;
 pub mod config;
 pub mod connection;
+mod credentials;
 pub mod diagnosis;
 mod endpoint;
 mod error;
@@ -49,6 +50,7 @@ pub mod tunnel;
 pub mod wire;
 
 pub use connection::Connection;
+pub use credentials::{Credentials, CredentialsError};
 pub use endpoint::{DuplicateTag, Endpoint, EndpointType, StartContext, endpoint_types};
 pub use error::{Error, Result, StreamError};
 pub use flow::{Admit, Flow, FlowCx, Outbox};

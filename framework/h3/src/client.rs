@@ -1,24 +1,26 @@
 //! [`connect`]: a client's connection.
 
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pasque::config::{CongestionControl, Limits};
 use pasque::connection::{ClientError, CloseReason, Connection, OpenTunnel, Transport};
-use pasque::{Flow, Request, Response};
+use pasque::{Credentials, Flow, Request, Response};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use crate::connection::{ClientSide, Command, Role};
+use crate::connection::{Asks, ClientSide, Command, Role};
 use crate::mailbox::{Mailbox, Message};
 use crate::server::spawn;
 use crate::settings::Settings;
 use crate::socket::Socket;
 use crate::socket::udp::Udp;
-use crate::tls::Trust;
+use crate::tls::{ClientKeyPair, Trust};
 use crate::token::TokenKey;
 use crate::worker::{Parts, Worker};
 
@@ -31,8 +33,16 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(3);
 pub struct ClientConfig {
     /// Whom to trust. Default: the system's certificate authorities.
     pub trust: Trust,
-    /// Default: CUBIC.
+    /// Sent with each request that has no `authorization` of its own, to this server only. Default:
+    /// none.
+    pub credentials: Option<Credentials>,
+    /// Shown to a server that asks for one in the handshake. Default: none.
+    pub certificate: Option<ClientKeyPair>,
+    /// How the sending rate is found. Default: CUBIC.
     pub congestion_control: CongestionControl,
+    /// Where the server was before: tried first, and the name is looked up only when no answer comes
+    /// from there. What looks names up may need the very tunnel that is to be opened. Default: none.
+    pub known_address: Option<IpAddr>,
     /// How long the handshake may take, over all addresses. Default: 10 s.
     pub connect_timeout: Duration,
     /// How long a request waits for its response's fields. Default: 10 s.
@@ -43,7 +53,10 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             trust: Trust::default(),
+            credentials: None,
+            certificate: None,
             congestion_control: CongestionControl::default(),
+            known_address: None,
             connect_timeout: Duration::from_secs(10),
             response_timeout: Duration::from_secs(10),
         }
@@ -62,41 +75,71 @@ pub async fn connect(
     port: u16,
     config: &ClientConfig,
 ) -> Result<Connection, ClientError> {
-    let unreachable = || ClientError::Unreachable {
-        host: format!("{host}:{port}"),
-    };
-    let addresses: Vec<SocketAddr> = match timeout(
-        config.connect_timeout,
-        tokio::net::lookup_host((host, port)),
-    )
-    .await
-    {
-        Ok(found) => found?.collect(),
-        Err(_late) => return Err(unreachable()),
-    };
     let attempts = async {
-        let mut last = unreachable();
-        for (index, &address) in addresses.iter().enumerate() {
-            let attempt = connect_to(address, host, port, config);
-            let is_last = index + 1 == addresses.len();
-            let patience = if is_last {
-                Duration::MAX
-            } else {
-                NEXT_ADDRESS_AFTER
-            };
-            match timeout(patience, attempt).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                // A refused certificate is an answer, and no other address will have a better one.
-                Ok(Err(ClientError::Tls(reason))) => return Err(ClientError::Tls(reason)),
-                Ok(Err(error)) => last = error,
-                Err(_late) => {}
+        let Some(known) = config.known_address else {
+            return connect_to_any(&look_up(host, port).await?, host, port, config).await;
+        };
+        let known = SocketAddr::new(known, port);
+        let others = async {
+            // Without an answer by then, and to whatever the name stands for now.
+            tokio::time::sleep(NEXT_ADDRESS_AFTER).await;
+            let found = look_up(host, port).await.unwrap_or_default();
+            let others: Vec<_> = found.into_iter().filter(|found| *found != known).collect();
+            match others.is_empty() {
+                true => pending().await,
+                false => connect_to_any(&others, host, port, config).await,
             }
+        };
+        let mut others = pin!(others);
+        tokio::select! {
+            result = connect_to(known, host, port, config) => match result {
+                Ok(_) | Err(ClientError::Tls(_)) => result,
+                // There may be no way to that one any more.
+                Err(_) => others.await,
+            },
+            result = &mut others => result,
         }
-        Err(last)
     };
     timeout(config.connect_timeout, attempts)
         .await
-        .unwrap_or_else(|_late| Err(unreachable()))
+        .unwrap_or_else(|_late| Err(unreachable(host, port)))
+}
+
+fn unreachable(host: &str, port: u16) -> ClientError {
+    ClientError::Unreachable {
+        host: format!("{host}:{port}"),
+    }
+}
+
+async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
+/// Tries `addresses` in turn.
+async fn connect_to_any(
+    addresses: &[SocketAddr],
+    host: &str,
+    port: u16,
+    config: &ClientConfig,
+) -> Result<Connection, ClientError> {
+    let mut last = unreachable(host, port);
+    for (index, &address) in addresses.iter().enumerate() {
+        let attempt = connect_to(address, host, port, config);
+        let is_last = index + 1 == addresses.len();
+        let patience = if is_last {
+            Duration::MAX
+        } else {
+            NEXT_ADDRESS_AFTER
+        };
+        match timeout(patience, attempt).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            // A refused certificate is an answer, and no other address will have a better one.
+            Ok(Err(ClientError::Tls(reason))) => return Err(ClientError::Tls(reason)),
+            Ok(Err(error)) => last = error,
+            Err(_late) => {}
+        }
+    }
+    Err(last)
 }
 
 async fn connect_to(
@@ -182,7 +225,11 @@ impl Dialer {
         let tls = config
             .trust
             .context()
-            .map_err(|error| ClientError::Tls(error.to_string()))?;
+            .and_then(|context| match &config.certificate {
+                Some(pair) => pair.show_in(context),
+                None => Ok(context),
+            });
+        let tls = tls.map_err(|error| ClientError::Tls(error.to_string()))?;
         let verify = config.trust.verifies_chain();
         let refused = |error: String| ClientError::Io(io::Error::other(error));
         let quic = settings
@@ -196,9 +243,13 @@ impl Dialer {
         let server_name = (!is_address).then(|| host.to_owned());
         let (connected, receiver) = oneshot::channel();
         let (closed, closed_receiver) = watch::channel(None);
-        let authority = authority(host, port);
-        let trust = config.trust.clone();
-        let side = ClientSide::new(host.to_owned(), authority, trust, connected, closed);
+        let asks = Asks {
+            host: host.to_owned(),
+            authority: authority(host, port),
+            trust: config.trust.clone(),
+            authorization: config.credentials.as_ref().map(Credentials::field),
+        };
+        let side = ClientSide::new(asks, connected, closed);
         let mailbox = Arc::<Mailbox>::default();
         let dialer = Self {
             mailbox,

@@ -36,4 +36,4 @@ mod worker;
 
 pub use client::{ClientConfig, connect};
 pub use server::{Server, StartError, check};
-pub use tls::{TlsError, Trust};
+pub use tls::{ClientKeyPair, TlsError, Trust};

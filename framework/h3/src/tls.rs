@@ -129,6 +129,32 @@ impl Trust {
     }
 }
 
+/// The certificate that a client shows to a server which asks for one, and its key: files in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientKeyPair {
+    /// The certificate, followed by those of its issuers where the server does not know them.
+    pub cert_file: PathBuf,
+    /// The private key of the certificate.
+    pub key_file: PathBuf,
+}
+
+impl ClientKeyPair {
+    /// Checks that both can be used, are a pair, and valid now. What they hold when a connection is made
+    /// counts then, so a renewed certificate is used for the next one.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn check(&self) -> Result<(), TlsError> {
+        Identity::load(&self.cert_file, &self.key_file).map(drop)
+    }
+
+    /// `context` with this certificate in it.
+    pub(crate) fn show_in(&self, mut context: TlsContext) -> Result<TlsContext, TlsError> {
+        Identity::load(&self.cert_file, &self.key_file)?.install(&mut context.0)?;
+        Ok(context)
+    }
+}
+
 /// Whether the certificate has `address` among its subject alternative names.
 fn names_address(certificate: &[u8], address: IpAddr) -> bool {
     let octets = match address {
@@ -157,7 +183,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A server's certificate and key, checked.
+/// A certificate and its key, checked.
 #[derive(Debug)]
 pub(crate) struct Identity {
     cert_file: PathBuf,
@@ -197,14 +223,18 @@ impl Identity {
     /// once per worker.
     pub(crate) fn context(&self, clients: &ClientCertificates) -> Result<TlsContext, TlsError> {
         let mut builder = SslContextBuilder::new(SslMethod::tls())?;
+        self.install(&mut builder)?;
+        clients.apply(&mut builder)?;
+        Ok(TlsContext(builder))
+    }
+
+    fn install(&self, builder: &mut SslContextBuilder) -> Result<(), TlsError> {
         builder
             .set_certificate_chain_file(&self.cert_file)
             .map_err(|error| TlsError::Certificate(self.cert_file.clone(), error))?;
         builder
             .set_private_key_file(&self.key_file, SslFiletype::PEM)
-            .map_err(|error| TlsError::Key(self.key_file.clone(), error))?;
-        clients.apply(&mut builder)?;
-        Ok(TlsContext(builder))
+            .map_err(|error| TlsError::Key(self.key_file.clone(), error))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use pasque::connection::{ClientError, CloseReason, OpenTunnel};
 use pasque::wire::message::{ContentLength, ResponseHead, parse_response, request_fields};
 use pasque::{Body, Flow, Request, Response, StreamError};
@@ -64,11 +64,20 @@ impl Waiting {
     }
 }
 
+/// What a client asks of a server, and shows it.
+pub(crate) struct Asks {
+    /// What the certificate must be for.
+    pub(crate) host: String,
+    /// Goes into requests.
+    pub(crate) authority: String,
+    pub(crate) trust: Trust,
+    /// Goes into each request that has none of its own.
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
 /// The client's state of one connection.
 pub(crate) struct ClientSide {
-    host: String,
-    authority: String,
-    trust: Trust,
+    asks: Asks,
     connected: Option<oneshot::Sender<Result<(), ClientError>>>,
     closed: watch::Sender<Option<CloseReason>>,
     /// Why the connection is over, until that is told.
@@ -84,18 +93,13 @@ pub(crate) struct ClientSide {
 }
 
 impl ClientSide {
-    /// `authority` goes into requests; `host` is what the certificate must be for.
     pub(crate) fn new(
-        host: String,
-        authority: String,
-        trust: Trust,
+        asks: Asks,
         connected: oneshot::Sender<Result<(), ClientError>>,
         closed: watch::Sender<Option<CloseReason>>,
     ) -> Self {
         Self {
-            host,
-            authority,
-            trust,
+            asks,
             connected: Some(connected),
             closed,
             end: None,
@@ -160,7 +164,11 @@ impl Connection {
         let Role::Client(client) = &mut self.role else {
             return true;
         };
-        match client.trust.check(&client.host, self.http.quic.peer_cert()) {
+        match client
+            .asks
+            .trust
+            .check(&client.asks.host, self.http.quic.peer_cert())
+        {
             Ok(()) => {
                 if let Some(connected) = client.connected.take() {
                     let _ = connected.send(Ok(()));
@@ -260,10 +268,14 @@ impl Connection {
                 return None;
             }
         }
-        let authority = match &self.role {
-            Role::Client(client) => client.authority.as_str(),
-            Role::Server(_) => return None,
+        let Role::Client(client) = &self.role else {
+            return None;
         };
+        let authority = client.asks.authority.as_str();
+        if let Some(authorization) = &client.asks.authorization {
+            let own = request.headers.entry(header::AUTHORIZATION);
+            own.or_insert_with(|| authorization.clone());
+        }
         let protocol = request.protocol.as_deref();
         let fields = match request_fields(
             &request.method,
@@ -548,11 +560,11 @@ impl Connection {
             CloseReason::LocalError(code, _) => match crypto(code) {
                 Some(alert) => ClientError::Tls(alert),
                 None => ClientError::Unreachable {
-                    host: client.authority.clone(),
+                    host: client.asks.authority.clone(),
                 },
             },
             CloseReason::TimedOut => ClientError::Unreachable {
-                host: client.authority.clone(),
+                host: client.asks.authority.clone(),
             },
             other => ClientError::Closed(other.clone()),
         }

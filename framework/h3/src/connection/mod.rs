@@ -28,7 +28,7 @@ use quiche::h3;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-pub(crate) use self::client::{ClientSide, Command};
+pub(crate) use self::client::{Asks, ClientSide, Command};
 use self::content::{Outgoing, Recv};
 use self::early::Early;
 pub(crate) use self::http::{Buffers, Http};

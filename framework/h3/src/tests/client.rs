@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use pasque::connection::{ClientError, CloseReason, Connection};
 use pasque::testing::TestTunnel;
-use pasque::{Body, Request, Response, Tunnel};
+use pasque::{Body, Credentials, Request, Response, Tunnel};
 use tokio::task::JoinHandle;
 
 use super::listening::{Listening, PROPER, serve, trusting};
@@ -73,6 +73,32 @@ async fn xc_03_a_tunnel_request_waits_for_the_settings() {
     peer.head(0).await;
     peer.send(0, &headers(&[(":status", "200")]), false).await;
     peer.run_until(asked).await.expect("a tunnel");
+}
+
+#[tokio::test]
+async fn every_request_shows_the_credentials_unless_it_has_its_own() {
+    let listening = Listening::new();
+    let config = ClientConfig {
+        credentials: Some(Credentials::bearer("hunter2").unwrap()),
+        ..trusting()
+    };
+    let connecting = listening.dial("localhost", config);
+    let mut peer = listening.accept().await;
+    let connection = peer.run_until(connecting).await.unwrap();
+    peer.control(PROPER).await;
+    let _asked = get(&connection);
+    let shown = peer.head(0).await;
+    assert_eq!(shown.field("authorization"), Some("Bearer hunter2"));
+    let _asked = connect(&connection);
+    let shown = peer.head(4).await;
+    assert_eq!(shown.field("authorization"), Some("Bearer hunter2"));
+    let mut request = Request::get("/file");
+    let own = HeaderValue::from_static("Basic YTpi");
+    request.headers.insert("authorization", own);
+    let own = connection.clone();
+    let _asked = tokio::spawn(async move { own.request(request).await });
+    let shown = peer.head(8).await;
+    assert_eq!(shown.field("authorization"), Some("Basic YTpi"));
 }
 
 #[tokio::test]
