@@ -8,7 +8,8 @@
 //!    ▼                      ▼
 //! next_event ◄── the interface is made what they say, one state after the other
 //!    │       │
-//!    │   reopen_with_ipv4: another tunnel on the same interface, when the path carries no IPv6
+//!    │   reopen: another tunnel on the same interface, when its connection was lost
+//!    │   reopen_with_ipv4: the same, when the path carries no IPv6
 //!    ▼
 //! close: what the host had before
 //! ```
@@ -76,11 +77,15 @@ pub struct IpTunnel {
     name: String,
     options: IpTunnelOptions,
     /// What the host cannot do is not asked for.
+    host_has_v6: bool,
+    /// Nor what the path does not carry.
     has_v6: bool,
     host: Box<dyn Host>,
     bypass: Bypass,
-    /// The flow has it, too; this one keeps the interface until there is another flow.
+    /// The flow has it, too.
     device: Arc<dyn PacketDevice>,
+    /// Makes another one for a flow on another connection. Keeps the interface meanwhile.
+    devices: Box<dyn Fn() -> Arc<dyn PacketDevice> + Send + Sync>,
     running: Option<Running>,
     /// What the interface is now.
     applied: LinkState,
@@ -138,12 +143,15 @@ impl IpTunnel {
         if let Err(error) = bypass.clean_up(&mut link).await {
             warn!("routes of earlier clients may be left: {error}");
         }
-        let device = Arc::new(LateDevice::new(queue, interface));
+        let queue = Arc::new(queue);
+        let devices = move || -> Arc<dyn PacketDevice> {
+            Arc::new(LateDevice::new(queue.clone(), interface.clone()))
+        };
         let has_v6 = interface::has_ipv6(&name);
         Ok(Self::with_parts(
             name,
             options,
-            device,
+            Box::new(devices),
             Box::new(link),
             bypass,
             has_v6,
@@ -153,7 +161,7 @@ impl IpTunnel {
     fn with_parts(
         name: String,
         options: IpTunnelOptions,
-        device: Arc<dyn PacketDevice>,
+        devices: Box<dyn Fn() -> Arc<dyn PacketDevice> + Send + Sync>,
         host: Box<dyn Host>,
         bypass: Bypass,
         has_v6: bool,
@@ -161,10 +169,12 @@ impl IpTunnel {
         Self {
             name,
             options,
+            host_has_v6: has_v6,
             has_v6,
             host,
             bypass,
-            device,
+            device: devices(),
+            devices,
             running: None,
             applied: LinkState::default(),
             obstacle: None,
@@ -190,15 +200,57 @@ impl IpTunnel {
         connection: &Connection,
         request: Request,
     ) -> Result<(), IpTunnelError> {
-        let families = Families {
-            v4: self.options.families.v4,
-            v6: self.options.families.v6 && self.has_v6,
-        };
-        let asked: Vec<_> = any_address(families).collect();
+        let asked: Vec<_> = any_address(self.families()).collect();
         if asked.is_empty() {
             return Err(IpTunnelError::NoIpv6);
         }
         self.start(connection, request, asked).await
+    }
+
+    /// Asks for another tunnel, in place of one whose connection is over, on another connection. The
+    /// interface stays as it is until the server has assigned addresses, which are asked to be those that
+    /// it had: what is routed into the tunnel takes no other way meanwhile, and connections inside it go
+    /// on.
+    ///
+    /// # Errors
+    /// The server's refusal, or why there is no answer. It can be tried again.
+    pub async fn reopen(
+        &mut self,
+        connection: &Connection,
+        request: Request,
+    ) -> Result<(), IpTunnelError> {
+        // The path may be another one, too.
+        self.has_v6 = self.host_has_v6;
+        self.is_up = false;
+        self.obstacle = None;
+        self.running = None;
+        self.device = (self.devices)();
+        let wanted = self.families();
+        let had = Families::of(&self.addresses);
+        let missing = Families {
+            v4: wanted.v4 && !had.v4,
+            v6: wanted.v6 && !had.v6,
+        };
+        let former = self.addresses.iter().copied();
+        let asked = former.chain(any_address(missing)).collect();
+        self.start(connection, request, asked).await
+    }
+
+    /// Leads the way to the server where this host's packets go now, which may be another network than
+    /// before. To be called while there is no connection, before another one is tried.
+    ///
+    /// # Errors
+    /// There is no way, or it cannot be kept outside the tunnel. It can be tried again.
+    pub async fn renew_way_to_server(&mut self) -> Result<(), IpTunnelError> {
+        let renewed = self.bypass.renew(&mut *self.host).await;
+        renewed.map_err(IpTunnelError::Bypass)
+    }
+
+    fn families(&self) -> Families {
+        Families {
+            v4: self.options.families.v4,
+            v6: self.options.families.v6 && self.has_v6,
+        }
     }
 
     /// Whether `error`, by which the tunnel ended, is no matter for a tunnel with the IPv4 addresses
@@ -261,8 +313,8 @@ impl IpTunnel {
     /// was. The interface does not change while nobody waits here.
     ///
     /// # Errors
-    /// The tunnel is over, and why. Only [`close`](Self::close) makes sense then, or
-    /// [`reopen_with_ipv4`](Self::reopen_with_ipv4).
+    /// The tunnel is over, and why. Only [`close`](Self::close) makes sense then,
+    /// [`reopen`](Self::reopen), or [`reopen_with_ipv4`](Self::reopen_with_ipv4).
     pub async fn next_event(&mut self) -> Result<IpTunnelEvent, IpTunnelError> {
         loop {
             if let Some(event) = self.events.pop_front() {

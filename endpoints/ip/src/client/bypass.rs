@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use super::host::Host;
 use super::ledger::{Entry, Ledger, Locked};
+use crate::link::HostRoute;
 
 /// A route to the server outside the tunnel, while one is needed.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct Bypass {
     interface: String,
     /// There while a route may be.
     entry: Option<Entry>,
+    /// The routes of now; the entry has earlier ones, too.
+    held: Vec<HostRoute>,
 }
 
 impl Bypass {
@@ -26,6 +29,7 @@ impl Bypass {
             ledger,
             interface: interface.to_owned(),
             entry: None,
+            held: Vec::new(),
         }
     }
 
@@ -46,7 +50,7 @@ impl Bypass {
     /// Makes sure that packets to `server` stay outside. To be called before the first route into
     /// the tunnel that covers it, since it keeps what is the way now.
     pub(super) async fn hold(&mut self, server: IpAddr, host: &mut dyn Host) -> io::Result<()> {
-        if self.entry.is_some() {
+        if self.held.iter().any(|route| route.destination == server) {
             return Ok(());
         }
         let route = host.route_to(server).await?;
@@ -56,16 +60,35 @@ impl Bypass {
         }
         let ledger = self.ledger.as_ref().map_err(copy)?;
         let locked = ledger.lock().await?;
-        let mut entry = locked.begin(&self.interface)?;
+        let entry = match &mut self.entry {
+            Some(entry) => entry,
+            // Kept first, so that the route goes even if nobody waits for the end of this function.
+            none => none.insert(locked.begin(&self.interface)?),
+        };
         entry.note(&route)?;
-        // Kept first, so that the route goes even if nobody waits for the end of this function.
-        self.entry = Some(entry);
-        match host.add_route(&route).await {
-            // There is one already: another client's, which stays for as long as this one needs it,
-            // or the user's, who knows better.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            result => result,
+        add(&route, host).await?;
+        self.held.push(route);
+        Ok(())
+    }
+
+    /// Leads what is held where the host's packets go now: it may be in another network than before, and
+    /// with the link of an old one, the kernel has removed the routes.
+    pub(super) async fn renew(&mut self, host: &mut dyn Host) -> io::Result<()> {
+        let Some(entry) = &mut self.entry else {
+            return Ok(());
+        };
+        let ledger = self.ledger.as_ref().map_err(copy)?;
+        let _locked = ledger.lock().await?;
+        for held in &mut self.held {
+            let route = host.route_outside(held.destination).await?;
+            if (route.gateway, route.interface) != (held.gateway, held.interface) {
+                entry.note(&route)?;
+                host.remove_route(held).await?;
+                *held = route;
+            }
+            add(held, host).await?;
         }
+        Ok(())
     }
 
     /// Removes the route. To be called when nothing routed into the tunnel covers the server.
@@ -73,8 +96,18 @@ impl Bypass {
         let Some(entry) = self.entry.take() else {
             return Ok(());
         };
+        self.held.clear();
         let ledger = self.ledger.as_ref().map_err(copy)?;
         remove(&ledger.lock().await?, entry, host).await
+    }
+}
+
+/// Adds a route. There may be one already: another client's, which stays for as long as this one needs it,
+/// or the user's, who knows better.
+async fn add(route: &HostRoute, host: &mut dyn Host) -> io::Result<()> {
+    match host.add_route(route).await {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
     }
 }
 

@@ -17,6 +17,9 @@ pub(super) trait Host: Send {
     /// How packets to `address` leave the host now.
     async fn route_to(&mut self, address: IpAddr) -> io::Result<HostRoute>;
 
+    /// How packets to `address` would leave the host without the tunnel.
+    async fn route_outside(&mut self, address: IpAddr) -> io::Result<HostRoute>;
+
     /// Adds a route. One in its way stays, and is an error of the kind `AlreadyExists`.
     async fn add_route(&mut self, route: &HostRoute) -> io::Result<()>;
 
@@ -32,6 +35,10 @@ impl Host for Link {
 
     async fn route_to(&mut self, address: IpAddr) -> io::Result<HostRoute> {
         link::route_to(address).await
+    }
+
+    async fn route_outside(&mut self, address: IpAddr) -> io::Result<HostRoute> {
+        link::route_outside(address, self.interface().index).await
     }
 
     async fn add_route(&mut self, route: &HostRoute) -> io::Result<()> {

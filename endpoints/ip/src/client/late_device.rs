@@ -13,12 +13,12 @@ use crate::device::{Interface, PacketDevice, Queue, Reads};
 /// worker. On any other, each packet would wake two threads.
 pub(super) struct LateDevice {
     device: OnceLock<Arc<dyn PacketDevice>>,
-    queue: Mutex<Option<Queue>>,
+    queue: Mutex<Option<Arc<Queue>>>,
     interface: Interface,
 }
 
 impl LateDevice {
-    pub(super) fn new(queue: Queue, interface: Interface) -> Self {
+    pub(super) fn new(queue: Arc<Queue>, interface: Interface) -> Self {
         Self {
             device: OnceLock::new(),
             queue: Mutex::new(Some(queue)),

@@ -101,7 +101,7 @@ fn parts(
     IpTunnel::with_parts(
         "psq0".into(),
         options,
-        device,
+        Box::new(move || device.clone()),
         Box::new(host.clone()),
         bypass,
         true,

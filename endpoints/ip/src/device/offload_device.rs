@@ -6,6 +6,7 @@ mod tests;
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
@@ -32,7 +33,7 @@ thread_local! {
 
 /// A queue of a TUN interface whose reads and writes have a virtio header in front.
 pub(super) struct OffloadDevice {
-    fd: Readiness<OwnedFd>,
+    fd: Readiness<Arc<OwnedFd>>,
     /// Whether the kernel takes UDP datagrams together.
     udp: bool,
     mtu: Mtu,
@@ -40,7 +41,7 @@ pub(super) struct OffloadDevice {
 }
 
 impl OffloadDevice {
-    pub(super) fn register(fd: OwnedFd, udp: bool, mtu: Mtu) -> io::Result<Self> {
+    pub(super) fn register(fd: Arc<OwnedFd>, udp: bool, mtu: Mtu) -> io::Result<Self> {
         Ok(Self {
             fd: Readiness::register(fd)?,
             udp,

@@ -1,6 +1,7 @@
 //! A TUN interface that moves one packet per system call.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
@@ -18,13 +19,13 @@ const MIN_READ_LEN: usize = 2048 - HEADROOM;
 
 /// A queue of a TUN interface without offloads.
 pub(super) struct PlainDevice {
-    tun: Readiness<Tun>,
+    tun: Readiness<Arc<Tun>>,
     mtu: Mtu,
     refused: AtomicU64,
 }
 
 impl PlainDevice {
-    pub(super) fn register(tun: Tun, mtu: Mtu) -> io::Result<Self> {
+    pub(super) fn register(tun: Arc<Tun>, mtu: Mtu) -> io::Result<Self> {
         Ok(Self {
             tun: Readiness::register(tun)?,
             mtu,

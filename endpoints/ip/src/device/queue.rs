@@ -22,8 +22,8 @@ pub struct Queue {
 
 enum Port {
     /// A descriptor with virtio headers, and whether it takes UDP datagrams together.
-    Offload(OwnedFd, bool),
-    Plain(Tun),
+    Offload(Arc<OwnedFd>, bool),
+    Plain(Arc<Tun>),
 }
 
 impl Queue {
@@ -32,14 +32,16 @@ impl Queue {
         matches!(self.port, Port::Offload(..))
     }
 
-    /// Registers it with the current runtime, which is the one that has to poll it.
+    /// Registers it with the current runtime, which is the one that has to poll it. Only one device of a
+    /// queue can be of use at a time, and a runtime takes only one.
     ///
     /// # Errors
     /// There is no runtime here, or its reactor does not take the descriptor.
-    pub fn register(self) -> io::Result<Arc<dyn PacketDevice>> {
-        Ok(match self.port {
-            Port::Offload(fd, udp) => Arc::new(OffloadDevice::register(fd, udp, self.mtu)?),
-            Port::Plain(tun) => Arc::new(PlainDevice::register(tun, self.mtu)?),
+    pub fn register(&self) -> io::Result<Arc<dyn PacketDevice>> {
+        let mtu = self.mtu.clone();
+        Ok(match &self.port {
+            Port::Offload(fd, udp) => Arc::new(OffloadDevice::register(fd.clone(), *udp, mtu)?),
+            Port::Plain(tun) => Arc::new(PlainDevice::register(tun.clone(), mtu)?),
         })
     }
 }
@@ -117,7 +119,7 @@ fn open_offload(name: &str, queues: usize) -> io::Result<Vec<Port>> {
 fn offload_port(device: &SyncDevice) -> io::Result<Port> {
     device.set_nonblocking(true)?;
     Ok(Port::Offload(
-        device.as_fd().try_clone_to_owned()?,
+        Arc::new(device.as_fd().try_clone_to_owned()?),
         device.udp_gso(),
     ))
 }
@@ -138,7 +140,7 @@ fn open_plain(name: &str, queues: usize) -> io::Result<Vec<Port>> {
         tokio_tun::Error::IoError(error) => error,
         tokio_tun::Error::NixError(errno) => io::Error::from_raw_os_error(errno as i32),
     })?;
-    Ok(tuns.into_iter().map(Port::Plain).collect())
+    Ok(tuns.into_iter().map(Arc::new).map(Port::Plain).collect())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
@@ -26,6 +27,8 @@ pub(super) trait Descriptor: AsRawFd {}
 impl Descriptor for OwnedFd {}
 
 impl Descriptor for Tun {}
+
+impl<D: Descriptor> Descriptor for Arc<D> {}
 
 /// A TUN descriptor that is registered with a runtime.
 pub(super) struct Readiness<D: Descriptor>(AsyncFd<D>);

@@ -1,5 +1,6 @@
 //! The route by which the host reaches one address, kept when others are laid over it.
 
+use std::cmp::Reverse;
 use std::io;
 use std::net::IpAddr;
 
@@ -7,7 +8,8 @@ use futures_util::TryStreamExt;
 use ipnetwork::IpNetwork;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteScope, RouteType,
+    RouteVia,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -54,6 +56,69 @@ pub async fn route_to(address: IpAddr) -> io::Result<HostRoute> {
         .first()
         .and_then(|route| parse(address, route))
         .ok_or_else(|| Errno::NETUNREACH.into())
+}
+
+/// How the host would reach `address` if neither the interface of index `interface` were there nor an entry
+/// that [`add_host_route`] has made: by the best route of the main table whose link is up.
+///
+/// # Errors
+/// There is none (`NetworkUnreachable`), or there is no netlink socket to be had.
+pub async fn route_outside(address: IpAddr, interface: u32) -> io::Result<HostRoute> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = message::family(address.is_ipv6());
+    let handle = connect()?;
+    let routes = handle.route().get(request).execute();
+    let routes: Vec<RouteMessage> = to_io(routes.try_collect().await)?;
+    best_outside(address, interface, &routes).ok_or_else(|| Errno::NETUNREACH.into())
+}
+
+/// Of `routes`, that which the kernel would take: the longest prefix, and of those the least metric.
+fn best_outside(address: IpAddr, interface: u32, routes: &[RouteMessage]) -> Option<HostRoute> {
+    let length = if address.is_ipv6() { 128 } else { 32 };
+    let is_usable = |route: &&RouteMessage| {
+        let header = &route.header;
+        let is_ours =
+            header.destination_prefix_length == length && header.protocol == ROUTE_PROTOCOL.into();
+        let is_down = RouteFlags::Dead | RouteFlags::Linkdown;
+        header.table == RouteHeader::RT_TABLE_MAIN
+            && !is_ours
+            && !header.flags.intersects(is_down)
+            && covers(route, address)
+    };
+    let usable = routes.iter().filter(is_usable);
+    let found = usable.filter_map(|route| Some((route, parse(address, route)?)));
+    let elsewhere = found.filter(|(_, found)| found.interface != interface);
+    let best = elsewhere.min_by_key(|(route, _)| {
+        let prefix = route.header.destination_prefix_length;
+        (Reverse(prefix), metric(route))
+    });
+    best.map(|(_, found)| found)
+}
+
+fn covers(route: &RouteMessage, address: IpAddr) -> bool {
+    let destination = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(to)) => Some(IpAddr::from(*to)),
+            RouteAttribute::Destination(RouteAddress::Inet6(to)) => Some(IpAddr::from(*to)),
+            _ => None,
+        });
+    let prefix = route.header.destination_prefix_length;
+    match destination {
+        Some(to) => IpNetwork::new(to, prefix).is_ok_and(|network| network.contains(address)),
+        // A default route has none.
+        None => prefix == 0,
+    }
+}
+
+fn metric(route: &RouteMessage) -> u32 {
+    let mut attributes = route.attributes.iter();
+    let metric = attributes.find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    metric.unwrap_or_default()
 }
 
 /// Gives `route` an entry of its own in the main table, before which every shorter prefix steps
@@ -192,6 +257,43 @@ mod tests {
             let json = serde_json::to_string(&route).unwrap();
             assert_eq!(serde_json::from_str::<HostRoute>(&json).unwrap(), route);
         }
+    }
+
+    #[test]
+    fn the_best_way_outside_is_the_one_that_the_kernel_would_take() {
+        let route = |to: &str, interface, metric| {
+            let mut message = message::route(interface, to.parse().unwrap());
+            message.header.protocol = 3.into();
+            message.attributes.push(RouteAttribute::Priority(metric));
+            message
+        };
+        let server = "192.0.2.1".parse().unwrap();
+        let best =
+            |routes: &[RouteMessage]| best_outside(server, 9, routes).map(|route| route.interface);
+        let mut entry = route("192.0.2.1/32", 2, 0);
+        entry.header.protocol = ROUTE_PROTOCOL.into();
+        let mut down = route("192.0.2.0/25", 5, 0);
+        down.header.flags = RouteFlags::Linkdown;
+        let mut table = route("192.0.2.0/25", 6, 0);
+        table.header.table = 7;
+        let mut default = route("0.0.0.0/0", 2, 100);
+        default.attributes.remove(0);
+        // The tunnel's own, what was kept outside before, and what leads elsewhere or nowhere.
+        let mut routes = vec![
+            route("0.0.0.0/1", 9, 0),
+            route("128.0.0.0/1", 9, 0),
+            entry,
+            down,
+            table,
+            route("198.51.100.0/24", 7, 0),
+        ];
+        assert_eq!(best(&routes), None);
+        routes.push(default);
+        assert_eq!(best(&routes), Some(2));
+        routes.push(route("0.0.0.0/0", 3, 50));
+        assert_eq!(best(&routes), Some(3));
+        routes.push(route("192.0.2.0/24", 4, 900));
+        assert_eq!(best(&routes), Some(4));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Reader {
     /// Begins to read, on this runtime, unless that has begun somewhere.
     fn run(&mut self, here: &Handle, shared: &Weak<Shared>) -> io::Result<()> {
         let device = match self {
-            Self::Idle(queue) => queue.take().map_or_else(gone, Queue::register)?,
+            Self::Idle(queue) => queue.take().map_or_else(gone, |queue| queue.register())?,
             Self::Ready(device) => device.clone(),
             Self::Running { .. } => return Ok(()),
         };

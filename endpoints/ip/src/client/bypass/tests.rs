@@ -33,6 +33,57 @@ async fn ip_68_the_server_keeps_its_way_until_it_is_no_longer_needed() {
 }
 
 #[tokio::test]
+async fn ip_68_in_another_network_the_way_to_the_server_is_another_one() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    let mut bypass = client(folder.path(), "psq0");
+    // Nothing is held yet.
+    bypass.renew(&mut host).await.unwrap();
+    assert_eq!(host.log(), [""; 0]);
+    bypass.hold(server(), &mut host).await.unwrap();
+    host.log();
+    // In the same network it is there, or comes back.
+    bypass.renew(&mut host).await.unwrap();
+    assert_eq!(host.log(), ["seek 192.0.2.1", "add 192.0.2.1"]);
+    host.move_behind("192.168.1.1");
+    bypass.renew(&mut host).await.unwrap();
+    assert!(host.has(&uplink(SERVER)));
+
+    host.move_behind("172.16.0.1");
+    // Without a way out, what was the way stays.
+    host.refuse("seek", io::ErrorKind::NetworkUnreachable);
+    bypass.renew(&mut host).await.unwrap_err();
+    host.refuse_nothing();
+    bypass.renew(&mut host).await.unwrap();
+    let moved = HostRoute {
+        gateway: Some("172.16.0.1".parse().unwrap()),
+        ..uplink(SERVER)
+    };
+    assert!(host.has(&moved) && !host.has(&uplink(SERVER)));
+    // What a killed client has left anywhere goes with the next one.
+    drop(bypass);
+    let next = client(folder.path(), "psq1");
+    next.clean_up(&mut host).await.unwrap();
+    assert!(!host.has(&moved));
+}
+
+#[tokio::test]
+async fn ip_68_each_server_keeps_its_way() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    let mut bypass = client(folder.path(), "psq0");
+    bypass.hold(server(), &mut host).await.unwrap();
+    let other = "2001:db8::1";
+    bypass
+        .hold(other.parse().unwrap(), &mut host)
+        .await
+        .unwrap();
+    assert!(host.has(&uplink(SERVER)) && host.has(&uplink(other)));
+    bypass.release(&mut host).await.unwrap();
+    assert!(!host.has(&uplink(SERVER)) && !host.has(&uplink(other)));
+}
+
+#[tokio::test]
 async fn ip_72_a_killed_clients_route_goes_with_the_next_start() {
     let folder = TempDir::new().unwrap();
     let mut host = FakeHost::default();

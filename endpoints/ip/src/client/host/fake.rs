@@ -17,6 +17,8 @@ struct State {
     log: Vec<String>,
     interface: LinkState,
     host_routes: HashSet<HostRoute>,
+    /// The next router, once it is another one.
+    router: Option<IpAddr>,
     refusal: Option<(&'static str, io::ErrorKind)>,
     is_gone: bool,
 }
@@ -50,6 +52,13 @@ impl FakeHost {
     /// Adds a route as another program does.
     pub(in crate::client) fn give(&self, route: HostRoute) {
         self.0.lock().unwrap().host_routes.insert(route);
+    }
+
+    /// Moves the host to another network, where this is the next router. Routes go with the old one.
+    pub(in crate::client) fn move_behind(&self, router: &str) {
+        let mut state = self.0.lock().unwrap();
+        state.router = Some(router.parse().unwrap());
+        state.host_routes.clear();
     }
 
     /// Lets `call` fail from now on.
@@ -89,6 +98,15 @@ impl Host for FakeHost {
     async fn route_to(&mut self, address: IpAddr) -> io::Result<HostRoute> {
         self.note("find", address.to_string())?;
         Ok(uplink(&address.to_string()))
+    }
+
+    async fn route_outside(&mut self, address: IpAddr) -> io::Result<HostRoute> {
+        self.note("seek", address.to_string())?;
+        let mut route = uplink(&address.to_string());
+        if let Some(router) = self.0.lock().unwrap().router {
+            route.gateway = Some(router);
+        }
+        Ok(route)
     }
 
     async fn add_route(&mut self, route: &HostRoute) -> io::Result<()> {

@@ -220,6 +220,80 @@ async fn ip_61_another_tunnel_for_ipv4_takes_the_interface_over() {
     assert_eq!(&behind.recv().await.unwrap()[..], there);
 }
 
+/// Opens a client's tunnel and waits until its interface is complete.
+async fn complete(client: &mut Client, server: &TestServer) {
+    client.open(server).await.unwrap();
+    while client.host.interface().routes.len() < 2 {
+        client.next().await.unwrap();
+    }
+    while client.tunnel.events.pop_front().is_some() {}
+}
+
+#[tokio::test]
+async fn another_servers_tunnel_takes_the_interface_over() {
+    let keys = r#""addresspools": ["10.76.0.1/24", "fd76::1/64"],
+        "routes": ["198.51.100.0/24", "2001:db8::/32"]"#;
+    let routes = prefixes(&["198.51.100.0/24", "2001:db8::/32"]);
+    let (first, mut hosts) = server(keys).await;
+    // So that the client's address is not the one that it would get by itself.
+    let mut neighbour = Client::new(IpTunnelOptions::default());
+    complete(&mut neighbour, &first).await;
+    let _neighbours = hosts.recv().await.unwrap();
+    let mut client = Client::new(IpTunnelOptions::default());
+    complete(&mut client, &first).await;
+    let before = client.host.interface().addresses;
+    assert_eq!(before[0].local, "10.76.0.3/32".parse().unwrap());
+    drop(hosts.recv().await.unwrap());
+    while client.next().await.is_ok() {}
+    client.host.log();
+
+    // A server that does not serve yet changes nothing, and costs nothing that is known.
+    let (refusing, _hosts) = server(r#""addresspools": ["10.77.0.1/30"]"#).await;
+    let elsewhere = Target::Prefix("192.0.2.0/24".parse().unwrap());
+    for _ in 0..2 {
+        let reopened = client
+            .tunnel
+            .reopen(&refusing.connection(), request(&elsewhere))
+            .await;
+        assert!(reopened.is_err());
+    }
+    assert_eq!(client.host.log(), [""; 0]);
+
+    let (second, mut hosts) = server(keys).await;
+    let connection = second.connection();
+    let reopened = client.tunnel.reopen(&connection, request(&Target::Any));
+    reopened.await.unwrap();
+    let up = client.next().await.unwrap();
+    assert!(up.starts_with("up: 10.76.0.3/32 fd76::3/128 mtu "), "{up}");
+    let mut behind = hosts.recv().await.unwrap();
+    let there = udp("10.76.0.3", TARGET);
+    client.stack.send(Packet::copy_from(&there)).unwrap();
+    assert_eq!(&behind.recv().await.unwrap()[..], there);
+
+    // Where the address is somebody else's, another takes its place.
+    drop(behind);
+    while client.next().await.is_ok() {}
+    let (third, _hosts) = server(keys).await;
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut other = Client::new(IpTunnelOptions::default());
+        complete(&mut other, &third).await;
+        others.push(other);
+    }
+    let connection = third.connection();
+    let reopened = client.tunnel.reopen(&connection, request(&Target::Any));
+    reopened.await.unwrap();
+    let up = client.next().await.unwrap();
+    assert!(up.starts_with("up: 10.76.0.4/32 fd76::4/128 mtu "), "{up}");
+    let local: Vec<_> = client.host.interface().addresses;
+    assert_eq!(local[0].local, "10.76.0.4/32".parse().unwrap());
+    // What goes there went nowhere else at any time.
+    let log = client.host.log();
+    let all = "apply 198.51.100.0/24 2001:db8::/32";
+    assert!(log.iter().all(|call| call == all), "{log:?}");
+    assert_eq!(client.host.interface().routes, routes);
+}
+
 #[tokio::test]
 async fn a_tunnel_opens_once_and_only_for_what_the_host_can_do() {
     let (server, _hosts) = server(V4).await;

@@ -20,7 +20,7 @@ impl Host {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, host) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let device = OffloadDevice::register(fd, true, Mtu::default()).unwrap();
+        let device = OffloadDevice::register(fd.into(), true, Mtu::default()).unwrap();
         (device, Self(host))
     }
 
