@@ -15,10 +15,14 @@ use crate::netns::Namespace;
 use crate::process::Process;
 use crate::repository;
 
+/// The name of its configuration in its folder.
+const CONFIG: &str = "server.json";
+
 /// A server that listens. Dropping it kills it and removes its files.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
+    program: PathBuf,
     address: SocketAddr,
     pin: String,
     folder: TempDir,
@@ -48,7 +52,7 @@ impl Server {
         arguments: [&str; N],
     ) -> io::Result<Self> {
         let start = |command| Process::start(program, command);
-        Self::start_by(start, config, arguments).await
+        Self::start_by(program, start, config, arguments).await
     }
 
     /// [`start_with`](Self::start_with), with a log as `filter` says, in the words of `RUST_LOG`.
@@ -67,7 +71,7 @@ impl Server {
             all.extend(command);
             Process::start(Path::new("/usr/bin/env"), all)
         };
-        Self::start_by(start, config, arguments).await
+        Self::start_by(program, start, config, arguments).await
     }
 
     /// Serves `config` inside `namespace`.
@@ -81,10 +85,11 @@ impl Server {
         arguments: [&str; N],
     ) -> io::Result<Self> {
         let start = |command| namespace.start(program, command);
-        Self::start_by(start, config, arguments).await
+        Self::start_by(program, start, config, arguments).await
     }
 
     async fn start_by<const N: usize>(
+        program: &Path,
         start: impl FnOnce(Vec<OsString>) -> io::Result<Process>,
         mut config: Value,
         arguments: [&str; N],
@@ -97,23 +102,40 @@ impl Server {
         ] {
             config[key] = value;
         }
-        let file = folder.path().join("server.json");
+        let file = folder.path().join(CONFIG);
         std::fs::write(&file, format!("{config:#}\n"))?;
         let mut command: Vec<OsString> = vec!["-c".into(), file.into_os_string()];
         command.extend(arguments.map(Into::into));
         let mut process = start(command)?;
-        let pin = word_after(&process.line("--pin ").await?, "--pin ");
-        let address = word_after(&process.line("listening on ").await?, "listening on ");
-        let address = address
-            .trim_end_matches(',')
-            .parse()
-            .map_err(io::Error::other)?;
+        let (pin, address) = announced(&mut process).await?;
         Ok(Self {
             process,
+            program: program.into(),
             address,
             pin,
             folder,
         })
+    }
+
+    /// Starts it again after its process has ended: with the same configuration, certificate and
+    /// address, inside `namespace` if it was there.
+    ///
+    /// # Errors
+    /// When it does not start, with what it has printed.
+    pub async fn start_again(&mut self, namespace: Option<&Namespace>) -> io::Result<()> {
+        let file = self.folder.path().join(CONFIG);
+        let address = self.address.to_string();
+        let command = [
+            "-c".as_ref(),
+            file.as_os_str(),
+            "-a".as_ref(),
+            address.as_ref(),
+        ];
+        self.process = match namespace {
+            Some(namespace) => namespace.start(&self.program, command)?,
+            None => Process::start(&self.program, command)?,
+        };
+        announced(&mut self.process).await.map(drop)
     }
 
     /// Where it listens.
@@ -150,6 +172,14 @@ impl Server {
         config.trust = Trust::CaFile(self.certificate());
         pasque_h3::connect(&self.address.ip().to_string(), self.address.port(), &config).await
     }
+}
+
+/// What a server says when it listens: the digest of its certificate, and where.
+async fn announced(process: &mut Process) -> io::Result<(String, SocketAddr)> {
+    let pin = word_after(&process.line("--pin ").await?, "--pin ");
+    let address = word_after(&process.line("listening on ").await?, "listening on ");
+    let address = address.trim_end_matches(',').parse();
+    Ok((pin, address.map_err(io::Error::other)?))
 }
 
 fn word_after(line: &str, start: &str) -> String {

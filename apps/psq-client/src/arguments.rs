@@ -1,6 +1,7 @@
 //! The command line, and the file that may hold the same options.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failure};
+use crate::{fields, secret};
 
 /// Opens UDP and IP tunnels through a server, or downloads files from it, over HTTP/3.
 #[derive(Parser)]
@@ -45,6 +47,9 @@ pub(crate) struct Get {
 
 /// Over the options that say more about `--ip`.
 const TUNNEL: &str = "IP tunnel";
+
+/// Over the options that say who asks.
+const WHO: &str = "Credentials";
 
 /// What the command line and the file have in common: a long option and a key have the same name.
 ///
@@ -120,10 +125,45 @@ pub(crate) struct Options {
     #[arg(long, global = true, group = "trust")]
     pub(crate) ignore_cert: bool,
 
-    /// Add a field to every request; repeatable. Others on this machine can read a command line:
-    /// credentials are better kept in a -c file
+    /// Show this bearer token: - reads it from standard input, env:NAME takes that environment
+    /// variable. Others on this machine can read a command line, so the token itself does not belong
+    /// there [default: env:PSQ_TOKEN, where that is set]
+    #[arg(long, value_name = "-|env:NAME", global = true, help_heading = WHO)]
+    pub(crate) token: Option<String>,
+
+    /// Show the bearer token in this file, which only you may read; it is read again for each new
+    /// connection
+    #[arg(long, value_name = "FILE", global = true, help_heading = WHO)]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Log in as this user; the password is asked for on the terminal, or read from standard input
+    #[arg(long, value_name = "NAME", global = true, help_heading = WHO)]
+    pub(crate) user: Option<String>,
+
+    /// Take the password of --user from this file, which only you may read
+    #[arg(long, value_name = "FILE", global = true, help_heading = WHO)]
+    pub(crate) password_file: Option<PathBuf>,
+
+    /// Show the certificate in this PEM file to a server that asks for one
+    #[arg(long, value_name = "FILE", global = true, help_heading = WHO)]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// The private key of --cert, a PEM file that only you may read
+    #[arg(long, value_name = "FILE", global = true, help_heading = WHO)]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Add a field to every request; repeatable. Fields with credentials belong into a -c file that
+    /// only you may read
     #[arg(long, value_name = "NAME: VALUE", global = true)]
     pub(crate) header: Vec<String>,
+
+    /// How the sending rate is found: cubic, reno or bbr2 [default: cubic]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) congestion_control: Option<String>,
+
+    /// End when the connection is lost, instead of making another
+    #[arg(long)]
+    pub(crate) no_reconnect: bool,
 
     /// Give up when the server says nothing for this long while it is asked for something
     /// [default: 10]
@@ -135,18 +175,71 @@ impl Options {
     /// Reads a file of options. Relative paths in it start in its own folder.
     pub(crate) fn load(file: &Path) -> Result<Self, Failure> {
         let refuse = |what: String| Failure::usage(format!("{}: {what}", file.display()));
-        let text = fs::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
+        let mut open = File::open(file).map_err(|error| refuse(error.to_string()))?;
+        let mut text = String::new();
+        let read = open.read_to_string(&mut text);
+        read.map_err(|error| refuse(error.to_string()))?;
         let mut options: Self =
             serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
+        if options.header.iter().any(|line| fields::is_secret(line)) {
+            secret::check_mode(file, &open).map_err(refuse)?;
+        }
         let folder = file.parent().unwrap_or(Path::new(""));
-        options.ca = options.ca.map(|ca| folder.join(ca));
+        for file in [
+            &mut options.ca,
+            &mut options.token_file,
+            &mut options.password_file,
+            &mut options.cert,
+            &mut options.key,
+        ] {
+            *file = file.take().map(|file| folder.join(file));
+        }
         Ok(options)
+    }
+
+    /// Refuses secrets where others can read them: these are the options of a command line.
+    ///
+    /// # Errors
+    /// The option, and where the secret belongs. The secret is not repeated.
+    pub(crate) fn refuse_secrets(&self) -> Result<(), Failure> {
+        match self.header.iter().any(|line| fields::is_secret(line)) {
+            true => Err(Failure::usage(
+                "--header: others on this machine can read a command line: give credentials with \
+                 --token-file or --user, or this field in a -c file that only you may read",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn has_credentials(&self) -> bool {
+        self.token.is_some() || self.token_file.is_some() || self.user.is_some()
+    }
+
+    fn names_server(&self) -> bool {
+        let named = [&self.destination, &self.template, &self.ip_template];
+        named.iter().any(|server| server.is_some())
+    }
+
+    fn forget_credentials(&mut self) {
+        self.token = None;
+        self.token_file = None;
+        self.user = None;
+        self.password_file = None;
+        self.cert = None;
+        self.key = None;
+        self.header.clear();
     }
 
     /// Takes from `file` what these options do not say. What belongs together stays together: a
     /// list is replaced, not extended, and one way to trust replaces any other.
     #[must_use]
-    pub(crate) fn or(self, file: Self) -> Self {
+    pub(crate) fn or(self, mut file: Self) -> Self {
+        // What is meant for one server is not shown to another.
+        let is_same = self.destination.is_some() && self.destination == file.destination;
+        if self.names_server() && file.names_server() && !is_same {
+            file.forget_credentials();
+        }
+        let has_credentials = self.has_credentials();
         let list = |own: Vec<String>, other| if own.is_empty() { other } else { own };
         let trust = if self.ca.is_some() || self.pin.is_some() || self.ignore_cert {
             (self.ca, self.pin, self.ignore_cert)
@@ -156,6 +249,14 @@ impl Options {
         let server = match (self.destination, self.template, self.ip_template) {
             (None, None, None) => (file.destination, file.template, file.ip_template),
             // Another server has other templates.
+            own => own,
+        };
+        let credentials = match has_credentials {
+            true => (self.token, self.token_file, self.user),
+            false => (file.token, file.token_file, file.user),
+        };
+        let pair = match (self.cert, self.key) {
+            (None, None) => (file.cert, file.key),
             own => own,
         };
         let routes = match (self.route, self.accept_routes, self.default_route) {
@@ -181,7 +282,15 @@ impl Options {
             ca: trust.0,
             pin: trust.1,
             ignore_cert: trust.2,
+            token: credentials.0,
+            token_file: credentials.1,
+            user: credentials.2,
+            password_file: self.password_file.or(file.password_file),
+            cert: pair.0,
+            key: pair.1,
             header: list(self.header, file.header),
+            congestion_control: self.congestion_control.or(file.congestion_control),
+            no_reconnect: self.no_reconnect || file.no_reconnect,
             timeout: self.timeout.or(file.timeout),
         }
     }

@@ -58,7 +58,7 @@ impl FromStr for Destination {
         }
         if authority.contains('@') {
             // Not repeated: it is a secret.
-            return Err("credentials do not belong into a URL: use --header".into());
+            return Err("credentials do not belong into a URL: use --user".into());
         }
         let (host, port) = split_port(authority)?;
         let port = match port {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use http::{HeaderMap, StatusCode, header};
-use pasque::connection::ClientError;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pasque::connection::{ClientError, CloseReason};
 use pasque::proxy_status::Summary;
 
 /// The exit codes. Scripts depend on them: numbers are added, never changed.
@@ -25,10 +25,12 @@ pub(crate) enum Exit {
     Lost = 5,
     /// A file did not arrive whole.
     Incomplete = 6,
+    /// The server does not know who asks, or does not permit it to whom it knows.
+    Denied = 7,
 }
 
 impl Exit {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -36,6 +38,7 @@ impl Exit {
         Self::Refused,
         Self::Lost,
         Self::Incomplete,
+        Self::Denied,
     ];
 
     fn meaning(self) -> &'static str {
@@ -47,6 +50,9 @@ impl Exit {
             Self::Refused => "the server refused, or its answer is unusable",
             Self::Lost => "the connection, or an IP tunnel, was lost",
             Self::Incomplete => "a download is incomplete, cannot be checked, or was interrupted",
+            Self::Denied => {
+                "the server wants credentials, or does not permit this with those given"
+            }
         }
     }
 
@@ -69,6 +75,10 @@ pub(crate) struct Failure {
     /// The exit code it leads to.
     pub(crate) exit: Exit,
     message: String,
+    /// What to do about it; empty where the message says it.
+    advice: String,
+    /// Whether another connection would not do better.
+    is_final: bool,
 }
 
 impl Failure {
@@ -76,6 +86,8 @@ impl Failure {
         Self {
             exit,
             message: message.into(),
+            advice: String::new(),
+            is_final: false,
         }
     }
 
@@ -115,32 +127,49 @@ impl Failure {
                 proxy_status,
                 headers,
             } => (
-                Exit::Refused,
+                exit_of(*status, proxy_status.as_deref()),
                 advice(*status, proxy_status.as_deref(), headers),
             ),
             ClientError::Malformed(_) => (Exit::Refused, "tell whoever runs the server".into()),
             ClientError::Reset(_) => (Exit::Refused, "the server's log may say why".into()),
             ClientError::Timeout => (Exit::Lost, "try again, or raise --timeout".into()),
+            ClientError::Closed(CloseReason::PeerError(code, _)) if is_about_certificate(*code) => {
+                (
+                    Exit::Denied,
+                    "the server refuses this client's certificate: see --cert and --key".into(),
+                )
+            }
             ClientError::Closed(_) => (Exit::Lost, "run the same command again".into()),
             ClientError::Io(_) => (Exit::Failed, String::new()),
             // The enum may grow; its text still says what happened.
             _ => (Exit::Failed, String::new()),
         };
-        let separator = if advice.is_empty() { "" } else { "; " };
-        Self::new(
+        let message = match error {
+            // It names the server itself.
+            ClientError::Unreachable { .. } => error.to_string(),
+            _ => format!("{subject}: {error}"),
+        };
+        Self {
             exit,
-            match error {
-                // It names the server itself.
-                ClientError::Unreachable { .. } => format!("{error}{separator}{advice}"),
-                _ => format!("{subject}: {error}{separator}{advice}"),
-            },
-        )
+            message,
+            advice,
+            // A server that breaks the protocol is broken, or means harm.
+            is_final: matches!(error, ClientError::Malformed(_)),
+        }
+    }
+
+    /// What happened, on one line, for whoever has nothing to do about it.
+    pub(crate) fn cause(&self) -> impl fmt::Display {
+        OneLine(&self.message)
     }
 
     /// Adds what else the user should know.
     #[must_use]
     pub(crate) fn with_advice(mut self, advice: &str) -> Self {
-        self.message = format!("{}; {advice}", self.message);
+        if !self.advice.is_empty() {
+            self.advice.push_str("; ");
+        }
+        self.advice.push_str(advice);
         self
     }
 
@@ -148,6 +177,20 @@ impl Failure {
     #[must_use]
     pub(crate) fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
+    }
+
+    /// The same, and nothing is to be gained by trying again.
+    #[must_use]
+    pub(crate) fn for_good(self) -> Self {
+        Self {
+            is_final: true,
+            ..self
+        }
+    }
+
+    /// Whether another connection may do better, though with the same credentials.
+    pub(crate) fn may_pass(&self) -> bool {
+        !self.is_final && matches!(self.exit, Exit::Lost | Exit::NoConnection | Exit::Refused)
     }
 
     /// Writes the line and returns the exit code.
@@ -173,13 +216,42 @@ impl From<clap::Error> for Failure {
 }
 
 impl fmt::Display for Failure {
-    /// One line, whatever a server put into it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.message.chars().try_for_each(|c| match c.is_control() {
+        OneLine(&self.message).fmt(f)?;
+        match self.advice.as_str() {
+            "" => Ok(()),
+            advice => write!(f, "; {}", OneLine(advice)),
+        }
+    }
+}
+
+/// A text on one line, whatever a server put into it.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c.is_control() {
             true => write!(f, "{}", c.escape_default()),
             false => write!(f, "{c}"),
         })
     }
+}
+
+/// A refusal of whoever asks is one thing, of what was asked for another. A proxy that gives a reason
+/// speaks of the target.
+fn exit_of(status: StatusCode, proxy_status: Option<&Summary>) -> Exit {
+    let has_reason = proxy_status.is_some_and(|summary| summary.error.is_some());
+    match status.as_u16() {
+        401 | 407 => Exit::Denied,
+        403 if !has_reason => Exit::Denied,
+        _ => Exit::Refused,
+    }
+}
+
+/// Whether a connection was closed with a TLS alert about the client's certificate (RFC 8446 §6.2): as a
+/// QUIC error, 0x100 is added (RFC 9001 §4.8). TLS 1.3 has them after the handshake.
+fn is_about_certificate(code: u64) -> bool {
+    matches!(code.checked_sub(0x100), Some(42..=46 | 48 | 49 | 116))
 }
 
 /// What to do about a refusal. A proxy that says why is more precise than the status.
@@ -196,8 +268,10 @@ fn advice(status: StatusCode, proxy_status: Option<&Summary>, headers: &HeaderMa
         (Some("connection_refused" | "connection_timeout" | "connection_terminated"), _) => {
             "the target does not answer the server"
         }
-        (_, 401 | 407) => "give credentials with --header 'authorization: …', best in a -c file",
-        (_, 403) => "what you ask for is not permitted to you",
+        (_, 401 | 407) => return credentials(headers),
+        (_, 403) => {
+            "this is not permitted to whom your credentials name: ask whoever runs the server"
+        }
         (_, 404 | 410) => "nothing is served there: check the path or the template",
         (_, 405 | 501) => {
             "another kind of service is mounted there: check the path or the template"
@@ -208,6 +282,22 @@ fn advice(status: StatusCode, proxy_status: Option<&Summary>, headers: &HeaderMa
         (_, 300..=399) => return redirect(headers),
         (_, 500..) => "the server failed: its log says why",
         _ => "check what was asked for",
+    };
+    text.into()
+}
+
+/// What to do about a challenge (RFC 9110 §11.6.1), which says what is wrong with the credentials.
+fn credentials(headers: &HeaderMap) -> String {
+    let fields = [header::WWW_AUTHENTICATE, header::PROXY_AUTHENTICATE];
+    let challenges = fields.iter().flat_map(|name| headers.get_all(name));
+    let is_invalid = |value: &HeaderValue| {
+        // RFC 6750 §3.1.
+        let text = value.to_str().unwrap_or_default();
+        text.contains("invalid_token")
+    };
+    let text = match challenges.into_iter().any(is_invalid) {
+        true => "the token is not valid, or no longer: get another for --token-file",
+        false => "give credentials that it takes: --token-file, --user, or --cert with --key",
     };
     text.into()
 }

@@ -21,6 +21,17 @@ const RESERVED: [&str; 14] = [
     "upgrade",
 ];
 
+/// Fields that are nobody else's business.
+const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
+/// Whether a line of the form `Name: value` holds credentials.
+pub(crate) fn is_secret(line: &str) -> bool {
+    let name = line.split(':').next().unwrap_or(line).trim();
+    SECRET
+        .iter()
+        .any(|secret| name.eq_ignore_ascii_case(secret))
+}
+
 /// Reads lines of the form `Name: value`.
 ///
 /// # Errors
@@ -85,6 +96,14 @@ mod tests {
         ] {
             assert!(parse_one(line).is_err(), "{line:?}");
         }
+    }
+
+    #[test]
+    fn credentials_are_known_by_their_fields() {
+        for line in ["Authorization: x", " cookie:x", "proxy-authorization"] {
+            assert!(is_secret(line), "{line}");
+        }
+        assert!(!is_secret("x-authorization: x") && !is_secret("x: authorization"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Forwards: local UDP ports that lead through the server to a target.
 
+use std::cell::Cell;
+use std::future::pending;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -48,30 +50,52 @@ impl FromStr for ForwardSpec {
     }
 }
 
-/// Keeps the forwards open until the connection ends, or none of them is of any use.
-pub(crate) async fn run(
-    connection: &Connection,
-    template: &UriTemplate,
-    headers: &HeaderMap,
-    forwards: &[ForwardSpec],
-) -> Result<Exit, Failure> {
-    let bound = forwards
-        .iter()
-        .map(|spec| Bound::new(connection, template, headers, spec));
-    // All are bound before the first one is announced: a port that is taken is an error at start.
-    let bound: Vec<Bound> = bound.collect::<Result<_, _>>()?;
-    for forward in &bound {
-        forward.announce()?;
-    }
-    let mut running: FuturesUnordered<_> = bound.into_iter().map(Bound::run).collect();
-    while let Some(failure) = running.next().await {
-        if failure.exit != Exit::Refused || running.is_empty() {
-            return Err(failure);
+/// Forwards whose sockets are open.
+pub(crate) struct Forwards(Vec<Bound>);
+
+impl Forwards {
+    /// Opens all sockets, and then tells the user where to send to: a port that is taken is an error at
+    /// start.
+    pub(crate) fn bind(
+        connection: &Connection,
+        template: &UriTemplate,
+        headers: &HeaderMap,
+        forwards: &[ForwardSpec],
+    ) -> Result<Self, Failure> {
+        let bound = forwards
+            .iter()
+            .map(|spec| Bound::new(connection, template, headers, spec));
+        let bound: Vec<Bound> = bound.collect::<Result<_, _>>()?;
+        for forward in &bound {
+            forward.announce()?;
         }
-        // The other targets may well be permitted.
-        failure.report();
+        Ok(Self(bound))
     }
-    Ok(Exit::Done)
+
+    /// Goes on with another connection: each user's next datagram opens a tunnel there.
+    pub(crate) fn reconnect(&mut self, connection: &Connection) {
+        for bound in &mut self.0 {
+            bound.forward.reconnect(connection.clone());
+        }
+    }
+
+    /// Serves all until the connection ends, or none of them is of any use, and says why.
+    pub(crate) async fn run(&mut self) -> Failure {
+        let useful = &Cell::new(self.0.len());
+        let serving = self.0.iter_mut().map(|bound| async move {
+            let failure = bound.run().await;
+            if failure.exit == Exit::Refused && useful.get() > 1 {
+                // The other targets may well be permitted.
+                useful.set(useful.get() - 1);
+                failure.report();
+                return pending().await;
+            }
+            failure
+        });
+        let mut running: FuturesUnordered<_> = serving.collect();
+        let first = running.next().await;
+        first.unwrap_or_else(|| Failure::usage("there is nothing to forward"))
+    }
 }
 
 /// A forward whose socket is open.
@@ -126,11 +150,11 @@ impl Bound {
             .map_err(|error| Failure::local("standard output", &error))
     }
 
-    async fn run(self) -> Failure {
+    async fn run(&mut self) -> Failure {
         let Self {
             forward,
             local,
-            mut refusal,
+            refusal,
             ..
         } = self;
         tokio::select! {
@@ -146,9 +170,15 @@ impl Bound {
 /// Tells the user what it takes to understand why nothing comes back.
 fn on_event(subject: &str, event: &ForwardEvent<'_>, refuse: &mpsc::Sender<Failure>) {
     match event {
+        // The end of the connection is told once, for all that it carried.
+        ForwardEvent::Refused {
+            error: ClientError::Closed(_),
+            ..
+        } => debug!("{subject}: {event}"),
         ForwardEvent::Refused { error, .. } if is_final(error) => {
             // It is full when another user was refused at the same time.
-            let _ = refuse.try_send(Failure::from_client(subject, error));
+            // Another connection would bring the same answer.
+            let _ = refuse.try_send(Failure::from_client(subject, error).for_good());
         }
         ForwardEvent::Refused { error, .. } => {
             Failure::from_client(subject, error).report();

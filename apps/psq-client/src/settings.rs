@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderMap;
+use pasque::config::CongestionControl;
 use pasque::template::{TemplateError, UriTemplate};
-use pasque_h3::Trust;
+use pasque_h3::{ClientKeyPair, Trust};
 
 use crate::arguments::{Command, Get, Options};
+use crate::credentials::{self, CredentialSource};
 use crate::destination::Destination;
 use crate::download::{Download, Place, RemoteFile};
 use crate::exit::Failure;
@@ -29,6 +31,11 @@ const DEFAULT_FORWARD: &str = "127.0.0.1:9000";
 pub(crate) struct Settings {
     pub(crate) destination: Destination,
     pub(crate) trust: Trust,
+    pub(crate) credentials: CredentialSource,
+    pub(crate) key_pair: Option<ClientKeyPair>,
+    pub(crate) congestion_control: CongestionControl,
+    /// Whether a connection that is lost is followed by another.
+    pub(crate) reconnects: bool,
     pub(crate) headers: HeaderMap,
     pub(crate) timeout: Duration,
     pub(crate) tunnel: Option<TunnelSpec>,
@@ -84,9 +91,17 @@ impl Settings {
                 forwards: forwards(&options.udp)?,
             },
         };
+        let congestion_control = congestion_control(options.congestion_control.as_deref())?;
+        // A download is resumed by its user, who may want another one by then.
+        let reconnects = !options.no_reconnect && !matches!(task, Task::Download(_));
         Ok(Self {
             destination: server.destination,
             trust,
+            // Last: it may ask the user.
+            credentials: CredentialSource::new(&options)?,
+            key_pair: credentials::key_pair(&options)?,
+            congestion_control,
+            reconnects,
             headers,
             timeout,
             tunnel,
@@ -178,6 +193,19 @@ fn trust(options: &Options) -> Result<Trust, Failure> {
         (None, None, true) => Ok(Trust::AcceptAny),
         _ => Err(Failure::usage(
             "--ca, --pin and --ignore-cert exclude each other: keep one",
+        )),
+    }
+}
+
+fn congestion_control(name: Option<&str>) -> Result<CongestionControl, Failure> {
+    match name {
+        None => Ok(CongestionControl::default()),
+        Some("cubic") => Ok(CongestionControl::Cubic),
+        Some("reno") => Ok(CongestionControl::Reno),
+        Some("bbr2") => Ok(CongestionControl::Bbr2),
+        Some(other) => Err(wrong(
+            "congestion-control",
+            format!("expected cubic, reno or bbr2, found {other:?}"),
         )),
     }
 }

@@ -153,20 +153,26 @@ pub(crate) async fn prepare(spec: &TunnelSpec) -> Result<IpTunnel, Failure> {
 }
 
 /// Opens the tunnel and keeps the interface as the server says, until either fails. A path that is too
-/// narrow for IPv6 costs no more than that.
+/// narrow for IPv6 costs no more than that. `has_been_up` tells whether this is the first one on its
+/// interface, and becomes true with it.
 pub(crate) async fn run(
     tunnel: &mut IpTunnel,
     connection: &Connection,
     spec: &TunnelSpec,
     headers: &HeaderMap,
+    has_been_up: &mut bool,
 ) -> Result<Exit, Failure> {
     let subject = format!("tunnel {}", tunnel.name());
     let request = spec.request(headers)?;
-    let opened = tunnel.open(connection, request).await;
+    let opened = match has_been_up {
+        false => tunnel.open(connection, request).await,
+        true => tunnel.reopen(connection, request).await,
+    };
     opened.map_err(|error| failure(&subject, error))?;
     loop {
         let error = match tunnel.next_event().await {
             Ok(event) => {
+                *has_been_up |= matches!(event, IpTunnelEvent::Up { .. });
                 announce(&subject, &event)?;
                 continue;
             }
@@ -184,6 +190,13 @@ pub(crate) async fn run(
         let reopened = tunnel.reopen_with_ipv4(connection, request).await;
         reopened.map_err(|error| failure(&subject, error))?;
     }
+}
+
+/// Sees to it that packets to the server leave this machine, in whichever network it is now.
+pub(crate) async fn renew_way_to_server(tunnel: &mut IpTunnel) -> Result<(), Failure> {
+    let subject = format!("tunnel {}", tunnel.name());
+    let renewed = tunnel.renew_way_to_server().await;
+    renewed.map_err(|error| failure(&subject, error))
 }
 
 /// Puts back what the tunnel has changed on this machine.
@@ -251,6 +264,13 @@ fn failure(subject: &str, error: IpTunnelError) -> Failure {
         _ => (Exit::Failed, ""),
     };
     let failure = Failure::new(exit, format!("{subject}: {error}"));
+    let failure = match error {
+        // What such a server does is not to be had once more.
+        IpTunnelError::WrongAddress(_)
+        | IpTunnelError::Routes(_)
+        | IpTunnelError::Failed(TunnelFailure::Malformed(_)) => failure.for_good(),
+        _ => failure,
+    };
     match advice {
         "" => failure,
         advice => failure.with_advice(advice),

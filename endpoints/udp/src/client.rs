@@ -79,10 +79,10 @@ impl Forward {
         request: impl Fn() -> Request + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let tunnels = Tunnels {
-            socket: BatchSocket::bind(local, SocketOptions::default())?,
+            socket: Arc::new(BatchSocket::bind(local, SocketOptions::default())?),
             connection,
-            request: Box::new(request),
-            on_event: Box::new(|event| event.log()),
+            request: Arc::new(request),
+            on_event: Arc::new(|event| event.log()),
             limits: ForwardLimits::default(),
         };
         Ok(Self { tunnels })
@@ -102,7 +102,7 @@ impl Forward {
         mut self,
         on_event: impl Fn(ForwardEvent<'_>) + Send + Sync + 'static,
     ) -> Self {
-        self.tunnels.on_event = Box::new(on_event);
+        self.tunnels.on_event = Arc::new(on_event);
         self
     }
 
@@ -115,19 +115,26 @@ impl Forward {
     }
 
     /// Serves users until the connection ends, and says how it did. Dropping the future ends all
-    /// tunnels.
+    /// tunnels. The socket stays open in either case: see [`reconnect`](Self::reconnect).
     ///
     /// # Errors
     /// When the local socket has become unusable.
-    pub async fn run(self) -> io::Result<CloseReason> {
+    pub async fn run(&mut self) -> io::Result<CloseReason> {
         let connection = self.tunnels.connection.clone();
         let mut closed = pin!(connection.closed());
-        let mut users = Users::new(Arc::new(self.tunnels));
+        let mut users = Users::new(Arc::new(self.tunnels.clone()));
         poll_fn(|cx| match closed.as_mut().poll(cx) {
             Poll::Ready(reason) => Poll::Ready(Ok(reason)),
             Poll::Pending => users.poll(cx).map(Err),
         })
         .await
+    }
+
+    /// Opens tunnels on `connection` from the next [`run`](Self::run) on. What users have sent since the
+    /// last one ended is dropped, as by a network that was down: nobody waits for an answer to it.
+    pub fn reconnect(&mut self, connection: Connection) {
+        self.tunnels.connection = connection;
+        self.tunnels.socket.discard();
     }
 }
 

@@ -17,6 +17,9 @@ use tokio::net::UdpSocket;
 use crate::icmp::{HEADERS_V4_LEN, HEADERS_V6_LEN};
 use crate::inbox::{Inbox, MAX_MESSAGES};
 
+/// Reads in a row that [`BatchSocket::discard`] does: a socket's buffer holds fewer packets.
+const MAX_DISCARDS: usize = 4096;
+
 /// Kernel buffers of a tunnel's socket, in bytes: some 200 datagrams of 1200 bytes, with what the
 /// kernel adds to each. The system's default holds fewer than two full batches.
 pub(crate) const DEFAULT_BUFFER_LEN: usize = 512 << 10;
@@ -151,6 +154,21 @@ impl BatchSocket {
 
     pub(crate) fn max_segments(&self) -> usize {
         self.offload.max_gso_segments()
+    }
+
+    /// Reads what waits, and forgets it.
+    pub(crate) fn discard(&self) {
+        // Bounded, since others may send faster than this reads.
+        for _ in 0..MAX_DISCARDS {
+            let read = Inbox::lend(|inbox| {
+                inbox.fill(MAX_MESSAGES, |buffers, metas| {
+                    self.offload.recv((&self.io).into(), buffers, metas)
+                })
+            });
+            if read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                return;
+            }
+        }
     }
 
     /// See [`TargetSocket::poll_recv`].

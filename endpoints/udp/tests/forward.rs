@@ -36,15 +36,9 @@ impl Running {
     }
 
     fn start_with(server: &TestServer, target: &str, limits: ForwardLimits) -> Self {
-        let target = Target::parse(target).unwrap();
-        let template = "https://proxy.example/udp/{target_host}/{target_port}/";
-        let template = UriTemplate::parse(template, &["target_host", "target_port"]).unwrap();
-        let request = move || tunnel_request(&template, &target);
         let events = Arc::<Mutex<Vec<String>>>::default();
         let log = events.clone();
-        let local = SocketAddr::from(([127, 0, 0, 1], 0));
-        let forward = Forward::bind(local, server.connection(), request)
-            .unwrap()
+        let mut forward = bind(server, target)
             .with_limits(limits)
             .with_events(move |event| log.lock().unwrap().push(event.to_string()));
         Self {
@@ -68,6 +62,16 @@ impl Running {
         let events = self.events.lock().unwrap();
         events.iter().filter(|event| event.contains(text)).count()
     }
+}
+
+/// A forward to `target` on a free port.
+fn bind(server: &TestServer, target: &str) -> Forward {
+    let target = Target::parse(target).unwrap();
+    let template = "https://proxy.example/udp/{target_host}/{target_port}/";
+    let template = UriTemplate::parse(template, &["target_host", "target_port"]).unwrap();
+    let request = move || tunnel_request(&template, &target);
+    let local = SocketAddr::from(([127, 0, 0, 1], 0));
+    Forward::bind(local, server.connection(), request).unwrap()
 }
 
 impl Drop for Running {
@@ -98,6 +102,36 @@ async fn udp_50_datagrams_of_any_length_go_there_and_back() {
         assert_eq!(recv(&user).await.0, b"last");
         assert_eq!(target.count(), 6);
     }
+}
+
+#[tokio::test]
+async fn udp_50_a_forward_goes_on_with_another_connection_on_the_same_socket() {
+    let target = Echo::start("127.0.0.1").await;
+    let [first, second] = [server(LOOPBACK, None).await, server(LOOPBACK, None).await];
+    let mut forward = bind(&first, &target.address.to_string());
+    let user = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    user.connect(forward.local_addr().unwrap()).await.unwrap();
+    user.send(b"first").await.unwrap();
+    tokio::select! {
+        ended = forward.run() => panic!("{ended:?}"),
+        (received, _) = recv(&user) => assert_eq!(received, b"first"),
+    }
+    // Nobody serves it now, and what is sent meanwhile is sent for nothing.
+    for _ in 0..100 {
+        user.send(b"stale").await.unwrap();
+    }
+    forward.reconnect(second.connection());
+    let talk = async {
+        for n in 0..10 {
+            user.send(&[n]).await.unwrap();
+            assert_eq!(recv(&user).await.0, [n]);
+        }
+    };
+    tokio::select! {
+        ended = forward.run() => panic!("{ended:?}"),
+        () = talk => {}
+    }
+    assert_eq!(target.count(), 11);
 }
 
 #[tokio::test]

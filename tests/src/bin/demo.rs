@@ -201,7 +201,8 @@ struct Forward {
 
 async fn forward(client: &Path, server: &Server, target: SocketAddr) -> Result<Forward> {
     let (url, target) = (server.url(), target.to_string());
-    let mut arguments = vec!["-d", &url, "--pin", server.pin()];
+    // The end of the server is to be theirs, too.
+    let mut arguments = vec!["-d", &url, "--pin", server.pin(), "--no-reconnect"];
     let mut option = String::new();
     if target != format!("127.0.0.1:{ECHO_PORT}") {
         arguments.extend(["-u", &target]);

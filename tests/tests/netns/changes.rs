@@ -1,6 +1,7 @@
 //! Servers that change their mind: a proxy that sends what the test tells it to.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::net::IpAddr;
 use std::sync::{LazyLock, Mutex};
 use std::task::Poll;
@@ -16,8 +17,8 @@ use crate::lab::{Client, Mode, Setup, addresses, routes, wait};
 use crate::local::LocalServer;
 use crate::tunnel::{ADDRESS_ASSIGN, ROUTE_ADVERTISEMENT};
 
-/// How the client says that the server refused.
-const REFUSED: i32 = 4;
+/// How the client says that the server does not let it in.
+const DENIED: i32 = 7;
 
 /// A proxy that accepts every tunnel and sends capsules when it is told.
 #[derive(Debug, Deserialize)]
@@ -256,19 +257,18 @@ async fn ip_36_routes_outside_what_the_user_accepts_are_not_installed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_user_adds_to_requests_is_in_that_for_a_tunnel() {
-    let script = Script::start_for(Some("Basic YTpi")).await;
-    for (field, is_admitted) in [
-        ("authorization: Basic YTpj", false),
-        ("authorization: Basic YTpi", true),
-    ] {
-        let mut process = script.launch(&["--header", field]);
+async fn what_the_user_shows_is_in_the_request_for_a_tunnel() {
+    let script = Script::start_for(Some("Bearer right")).await;
+    for (token, is_admitted) in [("wrong", false), ("right", true)] {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(token.as_bytes()).unwrap();
+        let mut process = script.launch(&["--token-file", file.path().to_str().unwrap()]);
         if is_admitted {
             script.assign(&[(0, "10.76.0.2", 32)]);
             Client::new(process).await.leave().await;
         } else {
             let status = process.exit().await.unwrap();
-            assert_eq!(status.code(), Some(REFUSED), "{}", process.output());
+            assert_eq!(status.code(), Some(DENIED), "{}", process.output());
         }
     }
 }

@@ -26,6 +26,7 @@ mod path;
 mod policy_matrix;
 mod probe;
 mod readme;
+mod reconnect;
 mod restore;
 mod sites;
 mod spoofing;

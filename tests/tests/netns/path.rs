@@ -138,7 +138,7 @@ async fn ip_60_61_a_path_that_carries_no_ipv6_has_no_tunnel_with_ipv6() {
     let lab = Setup::new(Mode::AUTO_CLIENT).single_packets().start().await;
     narrow(&lab, 1250, Narrowing::Silent);
     let start = Instant::now();
-    let mut process = lab.launch(0, &["--target", "::/0"]);
+    let mut process = lab.launch(0, &["--target", "::/0", "--no-reconnect"]);
     let status = process.exit().await.unwrap();
     assert!(start.elapsed() < RECOVERY, "{:?}", start.elapsed());
     assert_eq!(status.code(), Some(LOST), "{}", process.output());

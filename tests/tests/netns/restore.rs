@@ -51,28 +51,21 @@ fn assert_unchanged(place: &Namespace, before: &[Vec<Value>], when: &str) {
 }
 
 /// A server that offers the whole Internet, in which the target is reached.
-fn full_tunnel() -> Setup {
+pub(crate) fn full_tunnel() -> Setup {
     Setup::new(Mode::AUTO_CLIENT)
         .endpoint("routes", json!(["0.0.0.0/0", "::/0"]))
         .endpoint("allow", json!(["198.51.100.0/24", "2001:db8:100::/64"]))
 }
 
 /// The interface by which `place` sends packets to `there`.
-fn way(place: &Namespace, there: impl std::fmt::Display) -> String {
+pub(crate) fn way(place: &Namespace, there: impl std::fmt::Display) -> String {
     let routes = place.show(&format!("route get {there}")).unwrap();
     routes[0]["dev"].as_str().unwrap().to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ip_68_a_default_route_through_the_tunnel_does_not_swallow_the_tunnel() {
-    // The traffic goes on for twice as long as the connection may be silent.
-    let lab = full_tunnel()
-        .config("limits", json!({ "idle_timeout_ms": 5000 }))
-        .start()
-        .await;
-    let place = lab.place(0);
-    // Whatever leaves by the physical interface, but to the server, whose own route leads there, and to
-    // the link itself.
+/// Counts whatever leaves by the physical interface, but to the server, whose own route leads there, and
+/// to the link itself.
+pub(crate) fn count_leaks(place: &Namespace) {
     let rules = "table inet leak {
         counter of_tcp {}
         counter of_udp {}
@@ -90,6 +83,26 @@ async fn ip_68_a_default_route_through_the_tunnel_does_not_swallow_the_tunnel() 
         }
     }";
     place.nft(rules).unwrap();
+}
+
+/// Nothing has left beside the tunnel since [`count_leaks`].
+#[track_caller]
+pub(crate) fn assert_no_leaks(place: &Namespace) {
+    for kind in ["of_tcp", "of_udp", "of_icmp", "other"] {
+        let packets = place.counter(kind).unwrap().packets;
+        assert_eq!(packets, 0, "packets {kind} beside the tunnel");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ip_68_a_default_route_through_the_tunnel_does_not_swallow_the_tunnel() {
+    // The traffic goes on for twice as long as the connection may be silent.
+    let lab = full_tunnel()
+        .config("limits", json!({ "idle_timeout_ms": 5000 }))
+        .start()
+        .await;
+    let place = lab.place(0);
+    count_leaks(place);
     let client = lab.client(0, &["--default-route"]).await;
     assert_eq!(way(place, Network::TARGET), client.interface);
     assert_eq!(way(place, Network::TARGET_V6), client.interface);
@@ -106,10 +119,7 @@ async fn ip_68_a_default_route_through_the_tunnel_does_not_swallow_the_tunnel() 
     up.finish();
     down.finish();
     assert_eq!(way(place, Network::SERVER), "eth0");
-    for kind in ["of_tcp", "of_udp", "of_icmp", "other"] {
-        let packets = place.counter(kind).unwrap().packets;
-        assert_eq!(packets, 0, "packets {kind} beside the tunnel");
-    }
+    assert_no_leaks(place);
     client.leave().await;
     assert_eq!(way(place, Network::TARGET), "eth0");
 }
@@ -197,7 +207,7 @@ async fn ip_72_everything_is_as_before_whichever_way_the_client_ends() {
     assert_unchanged(lab.place(0), &with_route, "a route of the user's");
     lab.place(0).ip(&format!("route del {users}")).unwrap();
     // The server is gone.
-    let mut client = lab.client(0, &["--default-route"]).await;
+    let mut client = lab.client(0, &["--default-route", "--no-reconnect"]).await;
     lab.server.process().terminate().await.unwrap();
     let status = client.process.exit().await.unwrap();
     assert_eq!(status.code(), Some(LOST), "{}", client.process.output());

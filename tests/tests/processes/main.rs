@@ -11,10 +11,12 @@
 mod auth;
 #[path = "../common/mod.rs"]
 mod common;
+mod credentials;
 mod downloads;
 mod forwards;
 mod impaired;
 mod limits;
+mod reconnect;
 mod relay;
 mod start;
 mod stop;

@@ -28,8 +28,8 @@ async fn h3_24_a_killed_server_is_noticed_within_ten_seconds() {
     let mut server = server(json!({ "endpoints": [udp(&["127.0.0.1"])] })).await;
     let target = target.address().to_string();
     // One that was used, and one that waits for its first datagram.
-    let mut busy = client(&server, ["-u", &target]);
-    let mut idle = client(&server, ["-u", &target]);
+    let mut busy = client(&server, ["--no-reconnect", "-u", &target]);
+    let mut idle = client(&server, ["--no-reconnect", "-u", &target]);
     let user = user(&mut busy, &target).await;
     assert_eq!(ask(&user, b"alive").await, b"alive");
     idle.line("forwarding").await.unwrap();
@@ -52,8 +52,8 @@ async fn h3_19_sigterm_ends_the_server_and_its_clients_know_at_once() {
     let target = EchoTarget::on_loopback().await.unwrap();
     let mut server = server(json!({ "endpoints": [udp(&["127.0.0.1"])] })).await;
     let target = target.address().to_string();
-    let mut with_tunnel = client(&server, ["-u", &target]);
-    let mut without = client(&server, ["-u", &target]);
+    let mut with_tunnel = client(&server, ["--no-reconnect", "-u", &target]);
+    let mut without = client(&server, ["--no-reconnect", "-u", &target]);
     let user = user(&mut with_tunnel, &target).await;
     assert_eq!(ask(&user, b"alive").await, b"alive");
     without.line("forwarding").await.unwrap();

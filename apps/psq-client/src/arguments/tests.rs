@@ -43,10 +43,19 @@ fn help_documents_options_and_exit_codes() {
         "--ca <FILE>",
         "--pin <SHA256>",
         "--ignore-cert",
+        "--token <-|env:NAME>",
+        "--token-file <FILE>",
+        "--user <NAME>",
+        "--password-file <FILE>",
+        "--cert <FILE>",
+        "--key <FILE>",
         "--header <NAME: VALUE>",
+        "--congestion-control <NAME>",
+        "--no-reconnect",
         "--timeout <SECONDS>",
         "-c, --config <FILE>",
         "  6  a download is incomplete",
+        "  7  the server wants credentials",
     ] {
         assert!(help.contains(words), "{words} is not in\n{help}");
     }
@@ -102,9 +111,14 @@ fn a_file_has_the_same_names() {
              "template": "https://h/{target_host}/{target_port}",
              "tun": "psq1", "route": ["10.0.0.0/8"], "accept-routes": ["::/0"],
              "default-route": true, "advertise": ["192.0.2.0/24"], "device": "plain",
-             "target": "*", "ipproto": "17", "ip-template": "https://h/ip" }"#,
+             "target": "*", "ipproto": "17", "ip-template": "https://h/ip",
+             "token-file": "token", "user": "me", "password-file": "password", "cert": "c.pem",
+             "key": "k.pem", "congestion-control": "reno", "no-reconnect": true }"#,
     )
     .unwrap();
+    assert_eq!(options.user.as_deref(), Some("me"));
+    assert_eq!(options.congestion_control.as_deref(), Some("reno"));
+    assert!(options.no_reconnect);
     assert_eq!(options.tun.as_deref(), Some("psq1"));
     assert_eq!(options.route, ["10.0.0.0/8"]);
     assert_eq!(options.accept_routes, ["::/0"]);
@@ -118,7 +132,92 @@ fn a_file_has_the_same_names() {
     assert_eq!(options.udp, ["a:1", "b:2"]);
     assert_eq!(options.timeout.unwrap().get(), 3);
     // Paths start where the file is.
-    assert!(options.ca.unwrap().is_absolute());
+    for path in [
+        options.ca,
+        options.token_file,
+        options.password_file,
+        options.cert,
+        options.key,
+    ] {
+        assert!(path.unwrap().is_absolute());
+    }
+}
+
+#[test]
+fn a_file_with_credentials_is_its_owners() {
+    use std::os::unix::fs::PermissionsExt;
+    let load_with = |json: &str, mode| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), json).unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        Options::load(file.path())
+    };
+    let secret = r#"{ "header": ["x: y", "Authorization: hunter2"] }"#;
+    assert!(load_with(secret, 0o600).is_ok());
+    let text = load_with(secret, 0o644).err().unwrap().to_string();
+    assert!(
+        text.contains("chmod 600") && !text.contains("hunter2"),
+        "{text}"
+    );
+    assert!(load_with(r#"{ "header": ["x: y"] }"#, 0o644).is_ok());
+}
+
+#[test]
+fn credentials_do_not_belong_on_the_command_line() {
+    let with = |line| options(&["--header", line]).refuse_secrets();
+    for line in [
+        "authorization: hunter2",
+        "Proxy-Authorization:hunter2",
+        "cookie: hunter2",
+    ] {
+        let text = with(line).unwrap_err().to_string();
+        assert!(
+            text.contains("--token-file") && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
+    assert!(with("user-agent: x").is_ok());
+}
+
+#[test]
+fn what_is_for_one_server_is_not_shown_to_another() {
+    let load = |server: &str| {
+        let rest = r#""token-file": "t", "cert": "c", "key": "k", "header": ["authorization: x"]"#;
+        load(&format!("{{ {server} {rest} }}")).unwrap()
+    };
+    let is_kept = |own: &[&str], server: &str| {
+        let all = options(own).or(load(server));
+        let kept = [
+            all.token_file.is_some(),
+            all.cert.is_some(),
+            all.key.is_some(),
+            !all.header.is_empty(),
+        ];
+        assert!(kept.iter().all(|one| *one == kept[0]), "{own:?} {server}");
+        kept[0]
+    };
+    let file = r#""destination": "https://file","#;
+    assert!(is_kept(&[], file));
+    assert!(is_kept(&["-d", "https://file"], file));
+    assert!(is_kept(&["-d", "https://own"], ""));
+    assert!(!is_kept(&["-d", "https://own"], file));
+    assert!(!is_kept(
+        &["-d", "https://own"],
+        r#""template": "https://file/","#
+    ));
+    assert!(!is_kept(&["--template", "https://own/"], file));
+    assert!(!is_kept(&["--ip-template", "https://own/"], file));
+}
+
+#[test]
+fn one_kind_of_credentials_replaces_any_other() {
+    let file = || load(r#"{ "token-file": "t", "cert": "c", "key": "k" }"#).unwrap();
+    let own = options(&["--user", "me"]).or(file());
+    assert_eq!((own.user.as_deref(), own.token_file), (Some("me"), None));
+    assert!(own.cert.is_some() && own.key.is_some());
+    let own = options(&["--cert", "own"]).or(file());
+    assert_eq!((own.cert, own.key), (Some("own".into()), None));
+    assert!(own.token_file.is_some());
 }
 
 #[test]

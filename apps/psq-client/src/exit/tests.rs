@@ -75,6 +75,60 @@ fn ps_08_a_refusal_shows_what_the_last_proxy_says() {
 }
 
 #[test]
+fn who_asks_is_one_thing_and_what_for_another() {
+    for (status, fields, exit, advice) in [
+        (401, &[][..], Exit::Denied, "--token-file"),
+        (407, &[], Exit::Denied, "--token-file"),
+        (
+            401,
+            &[(
+                "www-authenticate",
+                r#"Bearer realm="x", error="invalid_token""#,
+            )],
+            Exit::Denied,
+            "no longer",
+        ),
+        (403, &[], Exit::Denied, "whom your credentials name"),
+        (
+            403,
+            &[("proxy-status", "x; error=destination_ip_prohibited")],
+            Exit::Refused,
+            "this target",
+        ),
+    ] {
+        let failure = refused(status, fields);
+        assert_eq!(failure.exit, exit, "{failure}");
+        assert!(failure.to_string().contains(advice), "{failure}");
+    }
+}
+
+#[test]
+fn a_refused_certificate_is_told_from_other_ends() {
+    // certificate_required and bad_certificate (RFC 8446 §6.2), and H3_NO_ERROR.
+    for (code, exit) in [
+        (0x174, Exit::Denied),
+        (0x12a, Exit::Denied),
+        (0x100, Exit::Lost),
+        (0x128, Exit::Lost),
+    ] {
+        let reason = CloseReason::PeerError(code, String::new());
+        let failure = Failure::from_client("it", &ClientError::Closed(reason));
+        assert_eq!(failure.exit, exit, "{code:#x}");
+    }
+}
+
+#[test]
+fn the_cause_is_told_without_the_advice() {
+    let failure = Failure::from_client("it", &ClientError::Timeout).with_advice("and this");
+    let whole = "it: the server did not answer the request in time";
+    assert_eq!(failure.cause().to_string(), whole);
+    assert_eq!(
+        failure.to_string(),
+        format!("{whole}; try again, or raise --timeout; and this")
+    );
+}
+
+#[test]
 fn ps_08_junk_is_ignored() {
     assert_eq!(
         refused(502, &[("proxy-status", "%%%")]).to_string(),

@@ -96,7 +96,7 @@ async fn use_forward(status: u16) -> Option<Failure> {
     let template = "https://localhost/udp/{target_host}/{target_port}/";
     let template = UriTemplate::parse(template, &["target_host", "target_port"]).unwrap();
     let spec = spec("192.0.2.1:53");
-    let bound = Bound::new(&server.connection(), &template, &HeaderMap::new(), &spec).unwrap();
+    let mut bound = Bound::new(&server.connection(), &template, &HeaderMap::new(), &spec).unwrap();
     let user = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     user.send_to(b"hello", bound.local).await.unwrap();
     timeout(Duration::from_secs(2), bound.run()).await.ok()
@@ -104,9 +104,9 @@ async fn use_forward(status: u16) -> Option<Failure> {
 
 #[tokio::test]
 async fn xc_17_a_refusal_ends_the_forward_and_a_redirect_is_one() {
-    for status in [302, 403] {
+    for (status, exit) in [(302, Exit::Refused), (403, Exit::Denied)] {
         let failure = use_forward(status).await.unwrap();
-        assert_eq!(failure.exit, Exit::Refused);
+        assert_eq!(failure.exit, exit);
         let text = failure.to_string();
         assert!(text.starts_with(&format!("udp 192.0.2.1:53: the server answered {status}")));
     }

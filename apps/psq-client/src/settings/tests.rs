@@ -124,8 +124,45 @@ fn an_option_that_makes_no_sense_is_named() {
     assert!(with(|o| o.pin = Some("00".into())).starts_with("--pin: "));
     assert!(with(|o| o.ca = Some("/nonexistent.pem".into())).starts_with("--ca: "));
     assert!(with(|o| o.header = vec!["host: x".into()]).starts_with("--header: "));
+    let control = with(|o| o.congestion_control = Some("vegas".into()));
+    assert!(control.starts_with("--congestion-control: expected cubic"));
+    assert!(with(|o| o.token_file = Some("/nonexistent".into())).starts_with("--token-file: "));
+    assert!(with(|o| o.cert = Some("/nonexistent".into())).contains("go together"));
     let two = |o: &mut Options| (o.pin, o.ignore_cert) = (Some("ab".repeat(32)), true);
     assert!(with(two).contains("exclude each other"));
+}
+
+#[test]
+fn congestion_control_has_the_words_of_the_server() {
+    for (name, expected) in [
+        (None, CongestionControl::Cubic),
+        (Some("cubic"), CongestionControl::Cubic),
+        (Some("reno"), CongestionControl::Reno),
+        (Some("bbr2"), CongestionControl::Bbr2),
+    ] {
+        let options = Options {
+            congestion_control: name.map(Into::into),
+            ..options()
+        };
+        assert_eq!(
+            Settings::new(options, None).unwrap().congestion_control,
+            expected
+        );
+    }
+}
+
+#[test]
+fn tunnels_are_made_again_and_downloads_are_not() {
+    let reconnects = |no_reconnect, command| {
+        let options = Options {
+            no_reconnect,
+            ..options()
+        };
+        Settings::new(options, command).unwrap().reconnects
+    };
+    assert!(reconnects(false, None));
+    assert!(!reconnects(true, None));
+    assert!(!reconnects(false, get(&["/a"], None)));
 }
 
 #[test]

@@ -18,11 +18,12 @@ use crate::socket::BatchSocket;
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 /// What the tunnels of a forward have in common.
+#[derive(Clone)]
 pub(super) struct Tunnels {
-    pub(super) socket: BatchSocket,
+    pub(super) socket: Arc<BatchSocket>,
     pub(super) connection: Connection,
-    pub(super) request: Box<dyn Fn() -> Request + Send + Sync>,
-    pub(super) on_event: Box<dyn Fn(ForwardEvent<'_>) + Send + Sync>,
+    pub(super) request: Arc<dyn Fn() -> Request + Send + Sync>,
+    pub(super) on_event: Arc<dyn Fn(ForwardEvent<'_>) + Send + Sync>,
     pub(super) limits: ForwardLimits,
 }
 
