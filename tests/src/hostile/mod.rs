@@ -20,6 +20,7 @@ mod garbage;
 mod handshakes;
 mod leaks;
 mod log;
+mod logins;
 mod names;
 pub mod peer;
 mod shortage;

@@ -3,8 +3,8 @@
 use std::pin::Pin;
 
 use super::{
-    Figures, Length, floods, garbage, handshakes, leaks, log, names, shortage, spoofed, stop,
-    streams,
+    Figures, Length, floods, garbage, handshakes, leaks, log, logins, names, shortage, spoofed,
+    stop, streams,
 };
 
 /// One line of the project's list of hostile things.
@@ -159,6 +159,11 @@ pub const ROWS: &[Row] = &[
         parts: &[tests(LIB, &["config::"]), tests(PROCESSES, &["start::"])],
     },
     Row {
+        name: "isolation",
+        about: "plugins that panic and plugins that block",
+        parts: &[tests(LIB, &["isolation::", "bulkhead::"])],
+    },
+    Row {
         name: "plugins",
         about: "what is registered is what is linked",
         parts: &[tests(EVERY_PLUGIN, &[])],
@@ -172,6 +177,11 @@ pub const ROWS: &[Row] = &[
         name: "names",
         about: "a name server that does not answer",
         parts: &[scenario!(names::hanging_lookups)],
+    },
+    Row {
+        name: "logins",
+        about: "two thousand wrong passwords a second",
+        parts: &[scenario!(logins::wrong_logins)],
     },
     Row {
         name: "memory",

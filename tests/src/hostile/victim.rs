@@ -38,7 +38,17 @@ impl Victim {
     pub async fn after(setup: &str, mut config: Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.txt"), "a").unwrap();
-        config["endpoints"] = json!([udp(&["127.0.0.1"]), files(folder.path())]);
+        let mut tunnels = udp(&["127.0.0.1"]);
+        tunnels["anonymous"] = json!(true);
+        let mut endpoints = vec![tunnels, files(folder.path())];
+        endpoints.extend(
+            config["endpoints"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .cloned(),
+        );
+        config["endpoints"] = endpoints.into();
         let server = match setup {
             "" => server(config).await,
             setup => server_by(&server_after(setup, folder.path()), config).await,

@@ -50,6 +50,7 @@ suite! {
     h3_19_sigterm_under_load_is_obeyed_and_told_to_all: "stop",
     udp_16_out_of_descriptors_new_tunnels_get_503_and_old_ones_live: "descriptors",
     udp_13_names_that_are_never_resolved_hold_up_nobody_else: "names",
+    two_thousand_wrong_passwords_a_second_disturb_nobody_else: "logins",
     a_flood_of_everything_fits_into_the_memory_there_is: "memory",
     text_of_peers_cannot_forge_lines_in_the_log: "log",
 }
