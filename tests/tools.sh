@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is missing, and says so. Usage: tools.sh PACKAGE... | [--python] [--browser] [--deny]
+# Installs what is missing, and says so. Usage: tools.sh PACKAGE... | [--python] [--browser] [--deny] [--fuzz]
 set -eu
 cd "$(dirname "$0")"
 
@@ -38,6 +38,12 @@ for wanted in "$@"; do
         if ! command -v cargo-deny >/dev/null && [ ! -x ../target/tools/bin/cargo-deny ]; then
             echo "installing with cargo: cargo-deny"
             cargo install --quiet --locked --root ../target/tools cargo-deny
+        fi
+        ;;
+    --fuzz)
+        if ! command -v cargo-fuzz >/dev/null && [ ! -x ../target/tools/bin/cargo-fuzz ]; then
+            echo "installing with cargo: cargo-fuzz"
+            cargo install --quiet --locked --root ../target/tools cargo-fuzz
         fi
         ;;
     --browser) packages="$packages chromium" ;;

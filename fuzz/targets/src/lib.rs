@@ -1,0 +1,49 @@
+//! What the fuzz targets do with one input.
+//!
+//! libFuzzer drives them from `fuzz/fuzz_targets`, with `make fuzz`; the tests of this crate replay
+//! the inputs in `fuzz/corpus`, without libFuzzer. A target fails by a panic.
+
+pub mod auth;
+pub mod capsule_stream;
+pub mod config;
+pub mod datagram_prefix;
+pub mod files;
+pub mod ip_capsules;
+pub mod ip_icmp;
+pub mod ip_offload;
+pub mod ip_packet;
+pub mod ip_scope;
+pub mod ip_session;
+pub mod message;
+pub mod policy;
+pub mod router;
+pub mod structured;
+pub mod template_expand;
+pub mod template_match;
+pub mod udp_target;
+pub mod udp_tunnel;
+pub mod varint;
+
+/// Every target, by name.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("auth", auth::run),
+    ("capsule_stream", capsule_stream::run),
+    ("config", config::run),
+    ("datagram_prefix", datagram_prefix::run),
+    ("files", files::run),
+    ("ip_capsules", ip_capsules::run),
+    ("ip_icmp", ip_icmp::run),
+    ("ip_offload", ip_offload::run),
+    ("ip_packet", ip_packet::run),
+    ("ip_scope", ip_scope::run),
+    ("ip_session", ip_session::run),
+    ("message", message::run),
+    ("policy", policy::run),
+    ("router", router::run),
+    ("structured", structured::run),
+    ("template_expand", template_expand::run),
+    ("template_match", template_match::run),
+    ("udp_target", udp_target::run),
+    ("udp_tunnel", udp_tunnel::run),
+    ("varint", varint::run),
+];
