@@ -21,11 +21,12 @@ use pasque_tests::{program, repository};
 use pasque_udp as _;
 use serde_json::Value;
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/threats.md",
     "framework/src/docs/configuration.md",
     "framework/src/docs/data_path.md",
     "framework/src/docs/writing_an_endpoint.md",
@@ -186,6 +187,56 @@ fn every_target_of_make_in_a_document_exists() {
                 let target = target.split_whitespace().next().unwrap_or_default();
                 assert!(is_target(target), "{}: make {target}", document.name());
             }
+        }
+    }
+}
+
+#[test]
+fn every_threat_has_its_row_and_the_tests_that_it_names_exist() {
+    let repository = repository();
+    let text = fs::read_to_string(repository.join("docs/threats.md")).unwrap();
+    let rows: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" |"))
+        .filter(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit()))
+        .zip(1..)
+        .map(|((number, row), expected)| {
+            assert_eq!(number, expected.to_string(), "the rows are in order");
+            row
+        })
+        .collect();
+    assert_eq!(rows.len(), 83);
+
+    let mut code = String::new();
+    read_code(&repository, &mut code);
+    let known: BTreeSet<&str> = code
+        .split("fn ")
+        .filter_map(|text| text.split_once('(').map(|(name, _)| name))
+        .collect();
+    for row in rows {
+        for name in row.split('`').skip(1).step_by(2) {
+            let is_test = name.contains('_') && !name.contains('/');
+            assert!(!is_test || known.contains(name), "no test {name}:{row}");
+        }
+        for name in row.split([' ', ',', ';', '|']) {
+            if let Some(target) = name.strip_prefix('_') {
+                let target = target.trim_end_matches('_');
+                let corpus = repository.join("fuzz/corpus").join(target);
+                assert!(corpus.is_dir(), "no fuzz target {target}:{row}");
+            }
+        }
+    }
+}
+
+/// Appends every file of Rust below `folder`, but none that cargo has put there.
+fn read_code(folder: &Path, code: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        if path.is_dir() && !name.starts_with('.') && !path.join("CACHEDIR.TAG").exists() {
+            read_code(&path, code);
+        } else if name.ends_with(".rs") {
+            code.push_str(&fs::read_to_string(&path).unwrap());
         }
     }
 }
