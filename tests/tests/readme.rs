@@ -208,7 +208,7 @@ fn every_threat_has_its_row_and_the_tests_that_it_names_exist() {
     assert_eq!(rows.len(), 83);
 
     let mut code = String::new();
-    read_code(&repository, &mut code);
+    read_code(repository, &mut code);
     let known: BTreeSet<&str> = code
         .split("fn ")
         .filter_map(|text| text.split_once('(').map(|(name, _)| name))

@@ -24,8 +24,11 @@ pub mod udp_target;
 pub mod udp_tunnel;
 pub mod varint;
 
+/// What a target does with one input.
+pub type Run = fn(&[u8]);
+
 /// Every target, by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Run)] = &[
     ("auth", auth::run),
     ("capsule_stream", capsule_stream::run),
     ("config", config::run),
