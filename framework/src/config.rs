@@ -63,6 +63,10 @@ pub struct ServerConfig {
     pub retry: Retry,
     /// By what clients are told apart. Default: they are not.
     pub auth: Option<AuthConfig>,
+    /// The socket at which the running server takes orders. Default: none.
+    pub control: Option<PathBuf>,
+    /// The user, and after a colon the group, that the server becomes. Default: whoever starts it.
+    pub user: Option<String>,
     /// Bounds on what peers may cost.
     pub limits: Limits,
     /// What is served, in the order in which a request's path is compared. Not empty.
@@ -148,6 +152,8 @@ impl ServerConfig {
             congestion_control: document.congestion_control,
             retry: document.retry,
             auth,
+            control: document.control.map(|path| base_dir.join(path)),
+            user: document.user,
             limits: document.limits,
             endpoints,
             source,
@@ -240,6 +246,10 @@ struct Document {
     retry: Retry,
     #[serde(default, deserialize_with = "keys::some_value")]
     auth: Option<Value>,
+    #[serde(default, deserialize_with = "keys::some_file")]
+    control: Option<PathBuf>,
+    #[serde(default, deserialize_with = "keys::user")]
+    user: Option<String>,
     #[serde(default)]
     limits: Limits,
     endpoints: Vec<Value>,

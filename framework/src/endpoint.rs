@@ -1,5 +1,6 @@
 //! [`Endpoint`], what a plugin implements, and the registry that turns a type tag into one.
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,12 +18,31 @@ use crate::response::Response;
 /// `deny_unknown_fields`, and name the type in [`register!`](crate::register).
 #[async_trait]
 #[typetag::deserialize(tag = "type")]
-pub trait Endpoint: fmt::Debug + Send + Sync + 'static {
+pub trait Endpoint: Any + fmt::Debug + Send + Sync {
     /// Opens what the endpoint needs. Runs once, before the first request; an error stops the
     /// server with its message.
     async fn start(&mut self, cx: &StartContext) -> Result<()> {
         let _ = cx;
         Ok(())
+    }
+
+    /// [`start`](Self::start) while the server runs, in the place of `former`: a reload has found an
+    /// endpoint of this type there whose keys, or whose [`StartContext`], were others. What both
+    /// need may be shared; `former.downcast_ref()` makes `former` what
+    /// it was.
+    ///
+    /// `former` goes on serving meanwhile, and must notice nothing: the reload may still fail. Its
+    /// tunnels are then asked by [`Flow::on_reload`](crate::Flow::on_reload) whether they go on under
+    /// this endpoint, and once it has none left it is stopped.
+    ///
+    /// The default starts anew and shares nothing.
+    async fn start_after(
+        &mut self,
+        former: &(dyn Endpoint + 'static),
+        cx: &StartContext,
+    ) -> Result<()> {
+        let _ = former;
+        self.start(cx).await
     }
 
     /// Answers one request. Runs on a task of its own, so it may wait, and unless its type is
@@ -34,6 +54,12 @@ pub trait Endpoint: fmt::Debug + Send + Sync + 'static {
     /// Releases what [`start`](Self::start) opened. Runs once, after the last flow has ended.
     async fn stop(&self) {}
 
+    /// The capabilities of the operating system that this endpoint takes. A server that becomes
+    /// another user keeps those of the endpoints that it starts with, and no others.
+    fn capabilities(&self) -> &'static [Capability] {
+        &[]
+    }
+
     /// Looks whether the host has what this endpoint needs, for `psq-server doctor`. It may be
     /// called without [`start`](Self::start), and changes nothing.
     async fn diagnose(&self, cx: &StartContext) -> Vec<Finding> {
@@ -42,8 +68,25 @@ pub trait Endpoint: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+impl dyn Endpoint {
+    /// The endpoint as the type that it is, if that is `T`.
+    pub fn downcast_ref<T: Endpoint>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
+    }
+}
+
+/// A privilege of a process on Linux, as `capabilities(7)` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Capability {
+    /// `CAP_NET_ADMIN`: interfaces, their addresses and routes.
+    NetAdmin,
+    /// `CAP_NET_RAW`: raw sockets.
+    NetRaw,
+}
+
 /// What an endpoint may know about the server that starts it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StartContext {
     /// The addresses that the server listens on; empty in an in-process test.

@@ -4,7 +4,8 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 
-use crate::error::Result;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Result, StreamError};
 use crate::packet::{Batch, Packet};
 pub use crate::wire::capsule::Admit;
 use crate::wire::capsule::{self, Capsule};
@@ -45,6 +46,22 @@ pub trait Flow: Send + 'static {
     fn poll_outbound(&mut self, cx: &mut FlowCx<'_>) -> Poll<Result<()>> {
         let _ = cx;
         Poll::Pending
+    }
+
+    /// The configuration was reloaded, and `endpoint` now stands where the one did that made this
+    /// flow, with other keys. `Ok` goes on under the new ones, an `Err` ends the tunnel. Called before
+    /// anything else passes, and not at all where the endpoint has stayed the same, or is gone: then
+    /// the tunnel ends without a question.
+    ///
+    /// The default ends the tunnel, because what it was allowed may be forbidden now.
+    fn on_reload(
+        &mut self,
+        endpoint: &(dyn Endpoint + 'static),
+        cx: &mut FlowCx<'_>,
+    ) -> Result<()> {
+        let _ = (endpoint, cx);
+        Err(Error::internal("the endpoint's configuration has changed")
+            .with_stream_error(StreamError::RequestCancelled))
     }
 
     /// Decides about a capsule when its type and length are known, before any of its value is kept.

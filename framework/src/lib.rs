@@ -36,6 +36,7 @@ mod request;
 pub mod resolve;
 mod response;
 mod router;
+mod site;
 pub mod structured;
 pub mod template;
 #[cfg(any(test, feature = "testing"))]
@@ -51,13 +52,16 @@ pub mod wire;
 
 pub use connection::Connection;
 pub use credentials::{Credentials, CredentialsError};
-pub use endpoint::{DuplicateTag, Endpoint, EndpointType, StartContext, endpoint_types};
+pub use endpoint::{
+    Capability, DuplicateTag, Endpoint, EndpointType, StartContext, endpoint_types,
+};
 pub use error::{Error, Result, StreamError};
 pub use flow::{Admit, Flow, FlowCx, Outbox};
 pub use packet::{BATCH_LEN, Batch, HEADROOM, Packet};
 pub use request::Request;
 pub use response::{Body, BodyStream, Response};
-pub use router::{Access, Mount, Router, RouterError};
+pub use router::{Access, Changes, Mount, Router, RouterError};
+pub use site::{FormerEndpoint, Retired, Site};
 pub use tunnel::Tunnel;
 pub use wire::capsule::Capsule;
 

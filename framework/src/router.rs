@@ -2,20 +2,23 @@
 //! the response that says it.
 
 mod access;
+mod service;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use serde_json::Value;
 use tracing::debug;
 
 pub use self::access::Access;
 use self::access::Visitor;
-use crate::auth::{self, Authenticator};
-use crate::bulkhead::Enclosed;
+pub(crate) use self::service::Service;
+use crate::auth::{self, Authenticator, Identity};
 use crate::config::Limits;
 use crate::endpoint::{Endpoint, EndpointType, StartContext};
 use crate::error::{Error, Result};
@@ -38,7 +41,7 @@ pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-statu
 pub struct Mount {
     kind: &'static EndpointType,
     templates: Vec<PathTemplate>,
-    endpoint: Enclosed,
+    service: Arc<Service>,
     access: Access,
     hidden: bool,
 }
@@ -53,10 +56,21 @@ impl Mount {
         Self {
             kind,
             templates,
-            endpoint: Enclosed::new(kind, endpoint),
+            service: Arc::new(Service::new(kind, endpoint)),
             access: Access::Everyone,
             hidden: false,
         }
+    }
+
+    /// The same mount, whose endpoint was made from the JSON object `keys`: a reload that finds the
+    /// same ones keeps the endpoint as it is.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Value) -> Self {
+        // Nobody shares a service before it is started.
+        if let Some(service) = Arc::get_mut(&mut self.service) {
+            service.set_keys(keys);
+        }
+        self
     }
 
     /// The same mount for those that have `access`. Others get 401, 407 or 403, and the endpoint
@@ -90,6 +104,29 @@ impl Mount {
     pub fn templates(&self) -> &[PathTemplate] {
         &self.templates
     }
+
+    /// Whether the endpoints of both were made from the same keys.
+    fn is_alike(&self, other: &Self) -> bool {
+        self.kind.tag == other.kind.tag && self.service.is_alike(&other.service)
+    }
+
+    fn shares_template(&self, other: &Self) -> bool {
+        let mut ours = self.templates.iter().map(ToString::to_string);
+        ours.any(|ours| other.templates.iter().any(|t| t.to_string() == ours))
+    }
+
+    /// Starts the endpoint, in the place of `former` if there is one.
+    async fn start(
+        &mut self,
+        former: Option<&Self>,
+        cx: &StartContext,
+        is_isolated: bool,
+    ) -> Result<()> {
+        let service = Arc::get_mut(&mut self.service)
+            .ok_or_else(|| Error::internal("the endpoint is started already"))?;
+        let former = former.map(|mount| &mount.service);
+        service.start(former, cx, is_isolated).await
+    }
 }
 
 /// A set of mounts that cannot be served.
@@ -122,6 +159,40 @@ pub struct Router {
     authenticator: Option<Arc<Authenticator>>,
     ledger: Arc<Ledger>,
     is_isolated: bool,
+    /// What the endpoints were started with.
+    started_with: Option<StartContext>,
+}
+
+/// What a reload made of the endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Changes {
+    /// Endpoints that go on as they are.
+    pub kept: usize,
+    /// Endpoints that took the place of one of the same type.
+    pub changed: usize,
+    /// Endpoints that took nobody's place.
+    pub added: usize,
+    /// Endpoints whose place nobody took.
+    pub removed: usize,
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "endpoints: {} unchanged, {} changed, {} added, {} removed",
+            self.kept, self.changed, self.added, self.removed
+        )
+    }
+}
+
+/// Where a tunnel has come in: what a reload has to find again for it to go on.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    authority: String,
+    path: String,
+    identity: Identity,
 }
 
 impl Router {
@@ -173,6 +244,7 @@ impl Router {
             authenticator: None,
             ledger: Arc::default(),
             is_isolated: false,
+            started_with: None,
         })
     }
 
@@ -199,7 +271,7 @@ impl Router {
 
     /// Goes on where `before` ends: with what its identities have used, and with its tunnels, which
     /// from now on end when this router's authenticator does not let their identities in.
-    pub fn take_over(&mut self, before: &Self) {
+    pub(crate) fn take_over(&mut self, before: &Self) {
         self.ledger = before.ledger.clone();
         self.ledger.set_authenticator(self.authenticator.clone());
     }
@@ -208,7 +280,9 @@ impl Router {
     #[must_use]
     pub fn with_limits(mut self, limits: &Limits) -> Self {
         for mount in &mut self.mounts {
-            mount.endpoint.limit(mount.kind, limits);
+            if let Some(service) = Arc::get_mut(&mut mount.service) {
+                service.limit(mount.kind, limits);
+            }
         }
         self
     }
@@ -226,49 +300,133 @@ impl Router {
         &self.mounts
     }
 
-    /// Starts every endpoint, in order. When one fails, those already started are stopped.
+    /// Starts every endpoint, in order.
+    ///
+    /// # Errors
+    /// The first endpoint's that does not start; those started before it are stopped.
     pub async fn start(&mut self, cx: &StartContext) -> Result<()> {
-        let mut failure = None;
-        for (index, mount) in self.mounts.iter_mut().enumerate() {
-            if let Err(cause) = mount.endpoint.start(cx, self.is_isolated).await {
-                failure = Some((index, mount.kind.tag, cause));
-                break;
+        self.start_each(vec![None; self.mounts.len()], cx).await?;
+        self.started_with = Some(cx.clone());
+        Ok(())
+    }
+
+    /// Starts the endpoints where `former` runs. Those whose JSON is the same are taken over as they
+    /// are; the others are started beside their predecessors, which go on: nothing changes for
+    /// anybody before a [`Site`](crate::Site) is given this router.
+    ///
+    /// # Errors
+    /// The first endpoint's that does not start; those started before it are stopped.
+    pub async fn start_after(&mut self, former: &Self, cx: &StartContext) -> Result<Changes> {
+        let mut left: Vec<&Mount> = former.mounts.iter().collect();
+        let mut take = |wanted: &dyn Fn(&Mount) -> bool| {
+            let at = left.iter().position(|mount| wanted(mount))?;
+            Some(left.remove(at))
+        };
+        let mut changes = Changes::default();
+        // What a server tells its endpoints is as good as one of their keys.
+        let is_new = |mount: &Mount| !mount.service.is_started();
+        if former.started_with.as_ref() == Some(cx) {
+            for at_same_path in [true, false] {
+                for mount in self.mounts.iter_mut().filter(|mount| is_new(mount)) {
+                    let same = take(&|old| {
+                        old.is_alike(mount) && (!at_same_path || old.shares_template(mount))
+                    });
+                    if let Some(same) = same {
+                        mount.service = same.service.clone();
+                        changes.kept += 1;
+                    }
+                }
             }
         }
-        let Some((index, tag, cause)) = failure else {
-            return Ok(());
-        };
-        for started in self.mounts.iter().take(index) {
-            started.endpoint.stop().await;
+        let mut formers: Vec<Option<&Mount>> = vec![None; self.mounts.len()];
+        for at_same_path in [true, false] {
+            for (mount, former) in self.mounts.iter().zip(&mut formers) {
+                if former.is_none() && is_new(mount) {
+                    *former = take(&|old| {
+                        old.kind.tag == mount.kind.tag
+                            && (!at_same_path || old.shares_template(mount))
+                    });
+                }
+            }
         }
-        let message = format!("endpoints[{index}] ({tag}) cannot start");
-        Err(Error::internal(message).with_source(cause))
+        changes.changed = formers.iter().flatten().count();
+        changes.added = self.mounts.len() - changes.kept - changes.changed;
+        changes.removed = left.len();
+        self.start_each(formers, cx).await?;
+        self.started_with = Some(cx.clone());
+        Ok(changes)
+    }
+
+    /// Starts those endpoints that are not, each in the place of its former one.
+    async fn start_each(&mut self, formers: Vec<Option<&Mount>>, cx: &StartContext) -> Result<()> {
+        let is_isolated = self.is_isolated;
+        let mut started: Vec<Arc<Service>> = Vec::new();
+        for (index, (mount, former)) in self.mounts.iter_mut().zip(formers).enumerate() {
+            if mount.service.is_started() {
+                continue;
+            }
+            if let Err(cause) = mount.start(former, cx, is_isolated).await {
+                for service in started.iter().rev() {
+                    service.stop().await;
+                }
+                let tag = mount.kind.tag;
+                return Err(
+                    Error::internal(format!("endpoints[{index}] ({tag}) cannot start"))
+                        .with_source(cause),
+                );
+            }
+            started.push(mount.service.clone());
+        }
+        Ok(())
     }
 
     /// Stops every endpoint, in reverse order.
     pub async fn stop(&self) {
         for mount in self.mounts.iter().rev() {
-            mount.endpoint.stop().await;
+            mount.service.stop().await;
         }
+    }
+
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.mounts.iter().map(|mount| &mount.service)
     }
 
     /// Answers one request. Never fails: an endpoint's error, or its panic, becomes the response
     /// that says so.
-    pub async fn dispatch(&self, mut request: Request) -> Response {
+    pub async fn dispatch(&self, request: Request) -> Response {
+        self.serve(request).await.0
+    }
+
+    /// Answers one request; where that opens a tunnel, says whose it is and where it came in.
+    pub(crate) async fn serve(
+        &self,
+        mut request: Request,
+    ) -> (Response, Option<(Arc<Service>, Entrance)>) {
         let is_tunnel = request.protocol.is_some();
         let path = request.path.clone();
         auth::conceal(&mut request.headers);
         let (tag, result) = match self.admit(&mut request).await {
             Err(refusal) => ("router", Err(refusal)),
-            Ok(mount) => (mount.kind.tag, self.answer(mount, request).await),
+            Ok(mount) => {
+                let opened = is_tunnel.then(|| {
+                    let entrance = Entrance {
+                        authority: request.authority.clone(),
+                        path: path.clone(),
+                        identity: request.identity.clone(),
+                    };
+                    (mount.service.clone(), entrance)
+                });
+                let answer = self.answer(mount, request).await;
+                (mount.kind.tag, answer.map(|answer| (answer, opened)))
+            }
         };
         match result {
-            Ok(response) => finish(response),
+            Ok((response, opened)) => (finish(response), opened),
             Err(cause) => {
                 // The path comes from the peer: Debug escapes it, and 256 bytes of it are enough.
                 let shown: String = path.chars().take(256).collect();
                 debug!(endpoint = tag, path = ?shown, status = cause.status().as_u16(), %cause, "request refused");
-                self.refuse(&cause, is_tunnel)
+                (self.refuse(&cause, is_tunnel), None)
             }
         }
     }
@@ -281,7 +439,7 @@ impl Router {
             true => self.ledger.admit(&identity)?,
             false => Admission::default(),
         };
-        let response = mount.endpoint.handle(request).await?;
+        let response = mount.service.handle(request).await?;
         let mut response = check_shape(response, is_tunnel)?;
         if let Body::Flow(flow) = response.body {
             response.body = Body::Flow(self.ledger.guard(flow, identity, admission));
@@ -289,18 +447,23 @@ impl Router {
         Ok(response)
     }
 
+    /// The service that the request of a running tunnel would reach now.
+    ///
+    /// # Errors
+    /// It would be refused.
+    pub(crate) fn readmit(&self, entrance: &Entrance) -> Result<&Arc<Service>> {
+        self.check_place(&entrance.authority, &entrance.path)?;
+        let authenticator = self.authenticator.as_deref();
+        let mut visitor = Visitor::known(authenticator, &entrance.identity);
+        let (mount, _) = self.locate(&entrance.path, &visitor)?;
+        visitor.enter(&mount.access)?;
+        Ok(&mount.service)
+    }
+
     /// The mount that answers a request, with its variables and whoever sent it filled in. Nothing
     /// has been opened, and no endpoint asked, before its sender may use it.
     async fn admit(&self, request: &mut Request) -> Result<&Mount> {
-        if request.path.len() > MAX_PATH_LEN {
-            return Err(Error::new(StatusCode::URI_TOO_LONG, "path above 8 KiB"));
-        }
-        if !self.hosts.is_empty() && !self.serves(&request.authority) {
-            return Err(Error::new(
-                StatusCode::MISDIRECTED_REQUEST,
-                "authority not served here",
-            ));
-        }
+        self.check_place(&request.authority, &request.path)?;
         let mut visitor = Visitor::new(self.authenticator.as_deref());
         // Every path takes as long as a hidden one.
         if self.mounts.iter().any(|mount| mount.hidden) {
@@ -318,8 +481,38 @@ impl Router {
         Ok(mount)
     }
 
+    /// Whether a request may be for this server at all.
+    fn check_place(&self, authority: &str, path: &str) -> Result<()> {
+        if path.len() > MAX_PATH_LEN {
+            return Err(Error::new(StatusCode::URI_TOO_LONG, "path above 8 KiB"));
+        }
+        if !self.hosts.is_empty() && !self.serves(authority) {
+            return Err(Error::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "authority not served here",
+            ));
+        }
+        Ok(())
+    }
+
     /// The first mount that a request's path leads to and that is not hidden from its sender.
     fn find(&self, request: &Request, visitor: &Visitor<'_>) -> Result<(&Mount, Vars)> {
+        self.locate(&request.path, visitor).or_else(|missing| {
+            match missing {
+                // The method is wrong whatever the rest of the path says.
+                Missing::Malformed(_) if request.method != Method::CONNECT => {
+                    request.require_method(&[], "CONNECT")?;
+                }
+                Missing::Nowhere if !is_known_method(&request.method) => {
+                    return Err(Error::new(StatusCode::NOT_IMPLEMENTED, "unknown method"));
+                }
+                _ => {}
+            }
+            Err(missing.into())
+        })
+    }
+
+    fn locate(&self, path: &str, visitor: &Visitor<'_>) -> Result<(&Mount, Vars), Missing> {
         let mounted = self.mounts.iter().flat_map(|mount| {
             mount
                 .templates
@@ -336,7 +529,7 @@ impl Router {
         // A path that one template finds malformed may still be another one's.
         let mut malformed = None;
         for (template, mount) in there {
-            match template.match_path(&request.path) {
+            match template.match_path(path) {
                 MatchOutcome::NoMatch => {}
                 MatchOutcome::Match(vars) => return Ok((mount, vars)),
                 MatchOutcome::Malformed(reason) => {
@@ -344,22 +537,9 @@ impl Router {
                 }
             }
         }
-        if let Some(reason) = malformed {
-            // The method is wrong whatever the rest of the path says.
-            if request.method != Method::CONNECT {
-                request.require_method(&[], "CONNECT")?;
-            }
-            return Err(Error::bad_request(reason.to_string())
-                .with_proxy_error(ProxyError::HttpRequestError));
-        }
-        if is_known_method(&request.method) {
-            Err(Error::new(
-                StatusCode::NOT_FOUND,
-                "no endpoint is mounted there",
-            ))
-        } else {
-            Err(Error::new(StatusCode::NOT_IMPLEMENTED, "unknown method"))
-        }
+        Err(malformed.map_or(Missing::Nowhere, |reason| {
+            Missing::Malformed(reason.to_string())
+        }))
     }
 
     fn serves(&self, authority: &str) -> bool {
@@ -396,6 +576,25 @@ impl Router {
             .headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         response
+    }
+}
+
+/// Why a path leads to no mount.
+enum Missing {
+    /// A template would have it, but for the value of a variable.
+    Malformed(String),
+    /// Nothing is mounted there.
+    Nowhere,
+}
+
+impl From<Missing> for Error {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::Malformed(reason) => {
+                Self::bad_request(reason).with_proxy_error(ProxyError::HttpRequestError)
+            }
+            Missing::Nowhere => Self::new(StatusCode::NOT_FOUND, "no endpoint is mounted there"),
+        }
     }
 }
 

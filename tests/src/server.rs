@@ -15,16 +15,17 @@ use crate::netns::Namespace;
 use crate::process::Process;
 use crate::repository;
 
-/// The name of its configuration in its folder.
+/// The name of the configuration file.
 const CONFIG: &str = "server.json";
 
 /// A server that listens. Dropping it kills it and removes its files.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
-    program: PathBuf,
     address: SocketAddr,
     pin: String,
+    program: PathBuf,
+    config: Value,
     folder: TempDir,
 }
 
@@ -52,7 +53,7 @@ impl Server {
         arguments: [&str; N],
     ) -> io::Result<Self> {
         let start = |command| Process::start(program, command);
-        Self::start_by(program, start, config, arguments).await
+        Self::start_by(program, start, None, config, arguments).await
     }
 
     /// [`start_with`](Self::start_with), with a log as `filter` says, in the words of `RUST_LOG`.
@@ -71,7 +72,7 @@ impl Server {
             all.extend(command);
             Process::start(Path::new("/usr/bin/env"), all)
         };
-        Self::start_by(program, start, config, arguments).await
+        Self::start_by(program, start, None, config, arguments).await
     }
 
     /// Serves `config` inside `namespace`.
@@ -85,16 +86,33 @@ impl Server {
         arguments: [&str; N],
     ) -> io::Result<Self> {
         let start = |command| namespace.start(program, command);
-        Self::start_by(program, start, config, arguments).await
+        Self::start_by(program, start, None, config, arguments).await
+    }
+
+    /// [`start_in`](Self::start_in) with a folder that belongs to the user of the ID `owner`.
+    ///
+    /// # Errors
+    /// When it does not start, with what it has printed.
+    pub async fn start_owned<const N: usize>(
+        namespace: &Namespace,
+        program: &Path,
+        owner: u32,
+        config: Value,
+        arguments: [&str; N],
+    ) -> io::Result<Self> {
+        let start = |command| namespace.start(program, command);
+        Self::start_by(program, start, Some(owner), config, arguments).await
     }
 
     async fn start_by<const N: usize>(
         program: &Path,
         start: impl FnOnce(Vec<OsString>) -> io::Result<Process>,
+        owner: Option<u32>,
         mut config: Value,
         arguments: [&str; N],
     ) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
+        std::os::unix::fs::chown(folder.path(), owner, owner)?;
         for (key, value) in [
             ("cert_file", json!("pasque-cert.pem")),
             ("key_file", json!("pasque-key.pem")),
@@ -104,15 +122,17 @@ impl Server {
         }
         let file = folder.path().join(CONFIG);
         std::fs::write(&file, format!("{config:#}\n"))?;
+        std::os::unix::fs::chown(&file, owner, owner)?;
         let mut command: Vec<OsString> = vec!["-c".into(), file.into_os_string()];
         command.extend(arguments.map(Into::into));
         let mut process = start(command)?;
         let (pin, address) = announced(&mut process).await?;
         Ok(Self {
             process,
-            program: program.into(),
             address,
             pin,
+            program: program.into(),
+            config,
             folder,
         })
     }
@@ -123,7 +143,7 @@ impl Server {
     /// # Errors
     /// When it does not start, with what it has printed.
     pub async fn start_again(&mut self, namespace: Option<&Namespace>) -> io::Result<()> {
-        let file = self.folder.path().join(CONFIG);
+        let file = self.config_file();
         let address = self.address.to_string();
         let command = [
             "-c".as_ref(),
@@ -136,6 +156,37 @@ impl Server {
             None => Process::start(&self.program, command)?,
         };
         announced(&mut self.process).await.map(drop)
+    }
+
+    /// Its folder, in which the paths of its configuration start.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join(CONFIG)
+    }
+
+    /// Changes the configuration and writes the file. The server does not know of it yet.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn rewrite(&mut self, change: impl FnOnce(&mut Value)) -> io::Result<()> {
+        change(&mut self.config);
+        std::fs::write(self.config_file(), format!("{:#}\n", self.config))
+    }
+
+    /// `psq-server reload`: its exit code, and what it has printed.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn reload(&self) -> io::Result<(Option<i32>, String)> {
+        let file = self.config_file();
+        let arguments = ["reload".as_ref(), "-c".as_ref(), file.as_os_str()];
+        let mut command = Process::start(&self.program, arguments)?;
+        let status = command.exit().await?;
+        Ok((status.code(), command.output()))
     }
 
     /// Where it listens.

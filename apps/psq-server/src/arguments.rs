@@ -16,7 +16,8 @@ use pasque::auth::{is_name, is_permission, parse_quantity};
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "\
-Signals: SIGTERM and SIGINT let what is under way end; a second one ends at once.
+Signals: SIGTERM and SIGINT let what is under way end; a second one ends at once. SIGHUP reads the
+configuration again.
 Log: on standard error, as RUST_LOG says (default: info).
 Exit codes: 0 ended as asked, 1 failed or doctor misses something, 2 wrong configuration or usage."
 )]
@@ -42,6 +43,10 @@ pub(crate) struct ServeArguments {
     /// The number of worker threads, instead of the configuration's `threads`
     #[arg(short, long, value_name = "NUMBER")]
     pub(crate) threads: Option<NonZeroUsize>,
+
+    /// The user to become before anything is opened, instead of the configuration's `user`
+    #[arg(short, long, value_name = "NAME[:GROUP]")]
+    pub(crate) user: Option<String>,
 }
 
 /// What else the program does.
@@ -56,6 +61,12 @@ pub(crate) enum Command {
     /// Look whether this host has what a configuration needs, and say what is missing
     Doctor {
         /// The configuration to look at
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Have the running server read its configuration again
+    Reload {
+        /// The configuration that it serves, which names its `control` socket
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
@@ -199,6 +210,10 @@ mod tests {
         assert!(matches!(
             parse("psq-server doctor -c f").unwrap().command,
             Some(Command::Doctor { .. })
+        ));
+        assert!(matches!(
+            parse("psq-server reload -c f").unwrap().command,
+            Some(Command::Reload { .. })
         ));
     }
 

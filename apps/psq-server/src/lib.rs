@@ -11,24 +11,24 @@
 //! ```
 
 mod arguments;
+mod control;
 mod credentials;
 mod logging;
+mod notify;
+mod privileges;
+mod serve;
 mod signals;
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use pasque::config::{ConfigError, ServerConfig, describe_types};
-use pasque_h3::{Server, StartError};
-use tokio::sync::oneshot;
-use tracing::info;
+use pasque_h3::StartError;
 
-use crate::arguments::{Arguments, Command, ServeArguments};
-use crate::signals::Signals;
+use crate::arguments::{Arguments, Command};
 
 /// Does what the command line says. What goes wrong is one line on standard error and an exit code,
 /// which `psq-server --help` lists.
@@ -42,9 +42,10 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match arguments.command {
-        None => serve(arguments.serve),
+        None => serve::serve(arguments.serve),
         Some(Command::Check { config }) => check(&config),
         Some(Command::Doctor { config }) => doctor(&config),
+        Some(Command::Reload { config }) => reload(&config),
         Some(Command::Endpoints) => list(),
         Some(Command::Token(arguments)) => credentials::token(arguments),
         Some(Command::HashPassword(arguments)) => credentials::hash(&arguments),
@@ -94,49 +95,26 @@ impl From<StartError> for Failure {
     }
 }
 
-fn serve(arguments: ServeArguments) -> Result<(), Failure> {
-    logging::start().map_err(Failure::Configuration)?;
-    // The command line without one was refused.
-    let path = arguments.config.unwrap_or_default();
-    let mut config = ServerConfig::load(&path)?;
-    config.threads = arguments.threads.or(config.threads);
-
-    // The engine has threads of its own; this one only waits.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::runtime)?;
-    let result = runtime.block_on(run(config, arguments.address));
-    // Whatever a plugin still does on a blocking thread must not hold the end up.
-    runtime.shutdown_background();
-    result
-}
-
-async fn run(config: ServerConfig, address: Option<SocketAddr>) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(Failure::runtime)?;
-    let server = Server::bind(config, address).await?;
-    info!(
-        "listening on {}, {} endpoints",
-        server.local_addr(),
-        server.endpoints()
-    );
-
-    let (stop, stopped) = oneshot::channel();
-    let interrupted = async {
-        info!("{}: ending what is under way", signals.next().await);
-        let _ = stop.send(());
-        signals.next().await
+/// Has the server that serves this configuration read it again.
+fn reload(path: &Path) -> Result<(), Failure> {
+    // What is wrong in the file is the same here as there.
+    let config = ServerConfig::load(path)?;
+    let Some(socket) = config.control else {
+        return Err(Failure::Configuration(format!(
+            "{}: no way to reach the server: give it a \"control\" socket, or send it SIGHUP",
+            path.display()
+        )));
     };
-    let shutdown = async {
-        let _ = stopped.await;
-    };
-    tokio::select! {
-        result = server.run(shutdown) => result.map_err(Failure::runtime),
-        signal = interrupted => Err(Failure::Runtime(format!("second {signal}: ended at once"))),
+    let unheard = |error| Failure::Runtime(format!("no answer at {}: {error}", socket.display()));
+    match control::order_reload(&socket).map_err(unheard)? {
+        Ok(done) => print(&format!("{done}\n")),
+        Err(refused) => Err(Failure::Configuration(format!(
+            "not reloaded, nothing has changed: {refused}"
+        ))),
     }
 }
 
-/// Everything that [`Server::bind`] would find, without a socket or a file being made.
+/// Everything that [`Server::bind`](pasque_h3::Server::bind) would find, without a socket or a file being made.
 fn check(path: &Path) -> Result<(), Failure> {
     let config = ServerConfig::load(path)?;
     config.check_files()?;

@@ -1,30 +1,42 @@
-//! The signals that ask a server to end.
+//! The signals that a server listens to.
 
 use std::io;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 
-/// SIGTERM, as service managers send it, and SIGINT, as a terminal does for Ctrl-C.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// To end. The name is for the log.
+    Stop(&'static str),
+    /// To read the configuration again: SIGHUP.
+    Reload,
+}
+
+/// SIGTERM, as service managers send it, SIGINT, as a terminal does for Ctrl-C, and SIGHUP.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hang_up: unix::Signal,
 }
 
 impl Signals {
-    /// Takes both signals over. From here on they end nothing by themselves.
+    /// Takes the signals over. From here on they end nothing by themselves.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    /// Waits for the next one and returns its name.
-    pub(crate) async fn next(&mut self) -> &'static str {
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Signal::Reload,
         }
     }
 }

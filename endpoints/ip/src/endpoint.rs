@@ -1,6 +1,7 @@
 //! [`IpEndpoint`]: the server's side of IP tunnels.
 
 mod claims;
+mod ground;
 mod interfaces;
 mod keys;
 mod numbers;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use http::header::{HeaderValue, RETRY_AFTER};
 use ipnetwork::IpNetwork;
+use pasque::Capability;
 use pasque::diagnosis::Finding;
 use pasque::policy::{EgressPolicy, HostPolicy, Rule};
 use pasque::prelude::*;
@@ -25,21 +27,18 @@ use pasque::resolve::{ResolveError, Resolver};
 use tokio::time::timeout;
 use tracing::debug;
 
-use self::claims::Claim;
-use self::interfaces::Interfaces;
+use self::ground::Ground;
 use self::keys::InterfacePrefix;
-use self::place::{Devices, Place};
+use self::place::Devices;
 use crate::PROTOCOL;
 use crate::device::{DeviceKind, PacketDevice};
 use crate::doctor::{self, Plan};
-use crate::filter::{Clients, ServerFilter, ServerRules, SharedCounters};
+use crate::filter::{ServerFilter, ServerRules, SharedCounters};
 use crate::flow::{IpFlow, ServerTunnel};
-use crate::leases::LeaseFile;
-use crate::pool::{AddressPools, ClientKey, Exhausted};
+use crate::pool::{ClientKey, Exhausted};
 use crate::routes::Routes;
 use crate::scope::{IpProto, Scope, Target, parse_scope};
 use crate::session::AddressServer;
-use crate::shared::{Shared, SharedOptions};
 
 /// When a client may ask again that found every address in use, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("30");
@@ -169,41 +168,8 @@ impl IpEndpoint {
         HostPolicy::new(rules, cx.listeners.clone(), own.to_vec())
     }
 
-    fn pools(&self, cx: &StartContext) -> Result<AddressPools> {
-        let path = self.lease_file.as_ref().map(|path| cx.resolve_path(path));
-        let file = path.map(LeaseFile::open).transpose();
-        let file = file.map_err(|error| Error::internal("lease_file").with_source(error))?;
-        let reuse = Duration::from_secs(self.lease_s);
-        AddressPools::new(&self.addresspools, reuse, file)
-            .map_err(|error| Error::internal("addresspools").with_source(error))
-    }
-
-    async fn place(&self) -> Result<Place> {
-        let options = SharedOptions {
-            own: self.addresspools.clone(),
-            client_to_client: self.client_to_client,
-            counters: self.counters.clone(),
-        };
-        let own = self.addresspools.clone();
-        Ok(match (&self.devices, self.interface) {
-            (None, InterfaceMode::Client) => {
-                Place::Own(Interfaces::new(self.ifprefix.clone(), self.device, own).await?)
-            }
-            (None, InterfaceMode::Shared) => {
-                Place::Shared(Shared::open(&self.ifprefix.0, self.device, options).await?)
-            }
-            (Some(devices), InterfaceMode::Client) => Place::Given(devices.clone()),
-            (Some(devices), InterfaceMode::Shared) => {
-                Place::Shared(Shared::with_device(devices(&own)?, options))
-            }
-        })
-    }
-}
-
-#[async_trait]
-#[typetag::deserialize]
-impl Endpoint for IpEndpoint {
-    async fn start(&mut self, cx: &StartContext) -> Result<()> {
+    /// Serves on `ground`.
+    fn start_on(&mut self, ground: Arc<Ground>, cx: &StartContext) -> Result<()> {
         let resolver = match cx.nameserver {
             Some(address) => Resolver::with_nameserver(address),
             None => Resolver::system(),
@@ -212,31 +178,75 @@ impl Endpoint for IpEndpoint {
             .map_err(|error| Error::internal("cannot set up name resolution").with_source(error))?;
         let own: Vec<_> = self.addresspools.iter().map(IpNetwork::ip).collect();
         let policy = self.policy(cx, &own)?;
-        let pools = self.pools(cx)?;
-        // Memory may have the same addresses twice, a host may not.
-        let claim = match self.devices {
-            Some(_) => None,
-            None => {
-                place::check_host(&self.addresspools)?;
-                Some(Claim::new(&self.addresspools)?)
-            }
-        };
-        let place = self.place().await?;
-        let space = [self.pool_networks(), self.accept_client_routes.clone()].concat();
         self.started = Some(Started {
             resolver,
-            pools,
-            place,
-            _claim: claim,
             routes: Routes::from_config(&self.offered()),
             rules: Arc::new(ServerRules {
                 own,
-                clients: Arc::new(Clients::new(space)),
+                clients: ground.clients.clone(),
                 client_to_client: self.client_to_client,
                 policy,
             }),
+            ground,
         });
         Ok(())
+    }
+
+    fn started(&self) -> Result<&Started> {
+        let started = self.started.as_ref();
+        started.ok_or_else(|| Error::internal("not started"))
+    }
+
+    /// What a running tunnel with this scope has to meet.
+    ///
+    /// # Errors
+    /// Nothing in the scope is offered any more.
+    pub(crate) fn terms(&self, scope: &Scope) -> Result<Terms> {
+        let started = self.started()?;
+        Ok(Terms {
+            rules: started.rules.clone(),
+            routes: started.routes_within(scope)?,
+        })
+    }
+}
+
+/// What the configuration demands of a tunnel that runs.
+pub(crate) struct Terms {
+    pub(crate) rules: Arc<ServerRules>,
+    pub(crate) routes: Routes,
+}
+
+#[async_trait]
+#[typetag::deserialize]
+impl Endpoint for IpEndpoint {
+    async fn start(&mut self, cx: &StartContext) -> Result<()> {
+        let ground = self.ground(cx).await?;
+        self.start_on(Arc::new(ground), cx)
+    }
+
+    /// Tunnels, their addresses and interfaces go on under the new keys.
+    async fn start_after(
+        &mut self,
+        former: &(dyn Endpoint + 'static),
+        cx: &StartContext,
+    ) -> Result<()> {
+        let former = former.downcast_ref::<Self>();
+        let Some((former, started)) = former.and_then(|it| Some((it, it.started.as_ref()?))) else {
+            return self.start(cx).await;
+        };
+        self.devices = self.devices.take().or_else(|| former.devices.clone());
+        let differences = self.differences(former);
+        if differences.is_empty() {
+            self.counters = former.counters.clone();
+            return self.start_on(started.ground.clone(), cx);
+        }
+        if self.is_elsewhere(former) {
+            return self.start(cx).await;
+        }
+        Err(Error::internal(format!(
+            "{} cannot change while the server runs: restart it, or leave that as it was",
+            differences.join(" and ")
+        )))
     }
 
     /// Nothing is taken for a request that fails earlier: parse, resolve, judge the scope, take addresses,
@@ -244,20 +254,21 @@ impl Endpoint for IpEndpoint {
     async fn handle(&self, request: Request) -> Result<Response> {
         request.require_protocol(PROTOCOL)?;
         let (target, protocol) = parse_scope(&request.vars)?;
-        let started = self
-            .started
-            .as_ref()
-            .ok_or_else(|| Error::internal("not started"))?;
+        let started = self.started()?;
         let peer = request.peer.ip();
         let scope = self.scope(started, peer, target, protocol).await?;
         let routes = started.routes_within(&scope)?;
 
         let client = ClientKey::new(&request.identity, peer);
         // Late is better than with another address, for who has just lost a tunnel.
-        let _ = timeout(SETTLE_TIME, started.pools.settle(&client)).await;
-        let lease = started.pools.lease(&client, &scope).map_err(exhausted)?;
+        let _ = timeout(SETTLE_TIME, started.ground.pools.settle(&client)).await;
+        let lease = started
+            .ground
+            .pools
+            .lease(&client, &scope)
+            .map_err(exhausted)?;
         let addresses = lease.addresses().to_vec();
-        let (device, seat) = started.place.take_seat(&addresses).await?;
+        let (device, seat) = started.ground.place.take_seat(&addresses).await?;
         debug!(%client, ?addresses, "IP tunnel accepted");
 
         let session = AddressServer::new(lease, routes)
@@ -278,8 +289,12 @@ impl Endpoint for IpEndpoint {
 
     async fn stop(&self) {
         if let Some(started) = &self.started {
-            started.place.stop();
+            ground::leave(&started.ground);
         }
+    }
+
+    fn capabilities(&self) -> &'static [Capability] {
+        &[Capability::NetAdmin]
     }
 
     async fn diagnose(&self, _cx: &StartContext) -> Vec<Finding> {
@@ -360,9 +375,7 @@ impl fmt::Debug for IpEndpoint {
 
 struct Started {
     resolver: Resolver,
-    pools: AddressPools,
-    place: Place,
-    _claim: Option<Claim>,
+    ground: Arc<Ground>,
     /// What is offered to a client whose scope has no limit.
     routes: Routes,
     rules: Arc<ServerRules>,

@@ -70,6 +70,11 @@ impl Candidates {
         &*self.socket
     }
 
+    /// Goes on to none of the other addresses that are not `wanted`.
+    pub(crate) fn retain(&mut self, mut wanted: impl FnMut(SocketAddr) -> bool) {
+        self.others.retain(|&address| wanted(address));
+    }
+
     /// A datagram came back: the tunnel stays with this address.
     pub(crate) fn keep(&mut self) {
         self.others = VecDeque::new();

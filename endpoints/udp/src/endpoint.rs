@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
+use pasque::Capability;
 use pasque::policy::{EgressPolicy, HostPolicy, Rule};
 use pasque::prelude::*;
 use pasque::proxy_status::ProxyStatus;
@@ -90,11 +91,50 @@ impl UdpEndpoint {
             ..self
         }
     }
+
+    /// What a running tunnel has to meet.
+    ///
+    /// # Errors
+    /// The endpoint is not started, or the interfaces of this host cannot be listed.
+    pub(crate) fn terms(&self) -> Result<Terms> {
+        let started = self.started()?;
+        Ok(Terms {
+            policy: started.policy.current()?,
+            idle_timeout: self.idle_timeout(),
+        })
+    }
+
+    fn started(&self) -> Result<&Started> {
+        let started = self.started.as_ref();
+        started.ok_or_else(|| Error::internal("not started"))
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.idle_timeout_s)
+    }
+}
+
+/// What the configuration demands of a tunnel that runs.
+pub(crate) struct Terms {
+    pub(crate) policy: Arc<EgressPolicy>,
+    pub(crate) idle_timeout: Duration,
 }
 
 #[async_trait]
 #[typetag::deserialize]
 impl Endpoint for UdpEndpoint {
+    /// The sockets that a test has given stay with the endpoint that takes over.
+    async fn start_after(
+        &mut self,
+        former: &(dyn Endpoint + 'static),
+        cx: &StartContext,
+    ) -> Result<()> {
+        if let Some(former) = former.downcast_ref::<Self>() {
+            self.dial = self.dial.take().or_else(|| former.dial.clone());
+        }
+        self.start(cx).await
+    }
+
     async fn start(&mut self, cx: &StartContext) -> Result<()> {
         let resolver = match cx.nameserver {
             Some(address) => Resolver::with_nameserver(address),
@@ -129,10 +169,7 @@ impl Endpoint for UdpEndpoint {
         request.require_protocol(PROTOCOL)?;
         let host: Host = request.var("target_host")?;
         let port: Port = request.var("target_port")?;
-        let started = self
-            .started
-            .as_ref()
-            .ok_or_else(|| Error::internal("not started"))?;
+        let started = self.started()?;
 
         let found = started.addresses(request.peer.ip(), host, port).await?;
         let (allowed, refusal) = started.policy.current()?.first_allowed(&found);
@@ -141,8 +178,7 @@ impl Endpoint for UdpEndpoint {
         }
         let target = Candidates::open(allowed, started.dial.clone())?;
         let address = target.address();
-        let idle_timeout = Duration::from_secs(self.idle_timeout_s);
-        let mut flow = UdpFlow::new(target, idle_timeout);
+        let mut flow = UdpFlow::new(target, self.idle_timeout());
         if let Some(sockets) = &started.reports {
             flow = flow.with_reports(sockets.clone());
         }
@@ -151,6 +187,13 @@ impl Endpoint for UdpEndpoint {
             true => response.with_header(PROXY_STATUS, started.next_hop(address)?),
             false => response,
         })
+    }
+
+    fn capabilities(&self) -> &'static [Capability] {
+        match self.packet_too_big {
+            true => &[Capability::NetRaw],
+            false => &[],
+        }
     }
 }
 

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use pasque::{Admit, BATCH_LEN, Batch, Error, Flow, FlowCx, Packet, Result, StreamError};
+use pasque::{Admit, BATCH_LEN, Batch, Endpoint, Error, Flow, FlowCx, Packet, Result, StreamError};
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::candidates::Candidates;
 use crate::context;
 use crate::counters::Counters;
+use crate::endpoint::UdpEndpoint;
 use crate::failure::Failure;
 use crate::icmp::TooLong;
 use crate::idle::IdleTimer;
@@ -248,6 +249,25 @@ impl Flow for UdpFlow {
         }
         self.send_waiting(cx);
         Poll::Pending
+    }
+
+    /// The tunnel goes on if its target is still allowed.
+    fn on_reload(
+        &mut self,
+        endpoint: &(dyn Endpoint + 'static),
+        cx: &mut FlowCx<'_>,
+    ) -> Result<()> {
+        let Some(endpoint) = endpoint.downcast_ref::<UdpEndpoint>() else {
+            return Err(Error::internal("no UDP endpoint"));
+        };
+        let terms = endpoint.terms()?;
+        terms.policy.check(self.target.address())?;
+        self.target
+            .retain(|address| terms.policy.check(address).is_ok());
+        self.idle.set_limit(terms.idle_timeout);
+        // The timer is armed when it is polled.
+        cx.task().waker().wake_by_ref();
+        Ok(())
     }
 
     fn admit_capsule(&self, kind: u64, len: u64, start: &[u8]) -> Admit {

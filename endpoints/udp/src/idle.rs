@@ -31,6 +31,16 @@ impl IdleTimer {
         self.last_seen = now;
     }
 
+    /// Another limit from here on.
+    pub(crate) fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+        // A later time is found when this one has come.
+        let deadline = self.last_seen + limit;
+        if deadline < self.sleep.deadline() {
+            self.sleep.as_mut().reset(deadline);
+        }
+    }
+
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.sleep.as_mut().poll(cx).is_ready() {
             let deadline = self.last_seen + self.limit;

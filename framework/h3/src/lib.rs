@@ -16,6 +16,7 @@ mod listener;
 mod mailbox;
 mod monitor;
 mod output;
+mod reload;
 mod server;
 mod server_task;
 mod settings;
@@ -35,5 +36,6 @@ mod token;
 mod worker;
 
 pub use client::{ClientConfig, connect};
+pub use reload::{Reloaded, Reloader};
 pub use server::{Server, StartError, check};
 pub use tls::{ClientKeyPair, TlsError, Trust};

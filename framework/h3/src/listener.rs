@@ -19,12 +19,12 @@ const MIN_INITIAL: usize = 1200;
 /// How many connections there are, and from where.
 #[derive(Debug)]
 pub(crate) struct Places {
-    limits: Limits,
     taken: Mutex<Taken>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Taken {
+    limits: Limits,
     total: usize,
     by_address: HashMap<IpAddr, usize>,
 }
@@ -32,9 +32,17 @@ struct Taken {
 impl Places {
     pub(crate) fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
-            limits: limits.clone(),
-            taken: Mutex::default(),
+            taken: Mutex::new(Taken {
+                limits: limits.clone(),
+                total: 0,
+                by_address: HashMap::new(),
+            }),
         })
+    }
+
+    /// Other limits from here on. Connections beyond them stay.
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        self.lock().limits = limits.clone();
     }
 
     /// A place for a connection from `address`, if there is one.
@@ -42,7 +50,8 @@ impl Places {
         let address = address.to_canonical();
         let mut taken = self.lock();
         let here = taken.by_address.get(&address).copied().unwrap_or(0);
-        if taken.total >= self.limits.connections || here >= self.limits.connections_per_address {
+        let limits = &taken.limits;
+        if taken.total >= limits.connections || here >= limits.connections_per_address {
             return None;
         }
         taken.total += 1;

@@ -1,5 +1,6 @@
 //! How tasks and handles reach the worker that owns a connection.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
@@ -10,6 +11,7 @@ use quiche::RecvInfo;
 use tokio::sync::Notify;
 
 use crate::connection::Command;
+use crate::reload::Reconfiguration;
 
 /// One connection of a worker. The serial number tells a slot's successive tenants apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub(crate) enum Message {
     Command(Box<Command>),
     /// Packets that arrived at another worker, because their sender's address changed.
     Packets(RecvInfo, Vec<u8>, usize),
+    /// The configuration is another one.
+    Reconfigure(Box<Reconfiguration>),
     /// Finish: what is still open after this time is closed.
     Drain(Duration),
 }
@@ -74,6 +78,12 @@ impl Mailbox {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Message>> {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mailbox({} messages)", self.lock().len())
     }
 }
 

@@ -4,12 +4,13 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 
 use pasque::config::{ConfigError, ServerConfig};
 use pasque::health::Health;
-use pasque::{Error, StartContext};
+use pasque::{Error, Retired, Site, StartContext};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error as ThisError;
 use tokio::runtime;
@@ -23,6 +24,7 @@ use crate::diagnostics;
 use crate::listener::{Listener, Places};
 use crate::mailbox::{Mailbox, Message};
 use crate::monitor::Monitor;
+use crate::reload::{Fixed, Reloader};
 use crate::settings::Settings;
 use crate::socket::Socket;
 use crate::socket::udp::Udp;
@@ -61,14 +63,17 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
+    retired: Retired,
     settings: Settings,
     identity: Identity,
     clients: ClientCertificates,
     sockets: Vec<UdpSocket>,
+    mailboxes: Arc<[Arc<Mailbox>]>,
     local: SocketAddr,
     places: Arc<Places>,
     retry: pasque::config::Retry,
     health: Arc<Health>,
+    reloader: Reloader,
 }
 
 /// Checks the certificate and the key without any side effect.
@@ -94,11 +99,15 @@ impl Server {
         config: ServerConfig,
         address: Option<SocketAddr>,
     ) -> Result<Self, StartError> {
+        let fixed = Fixed {
+            listen: address.is_none().then_some(config.listen),
+            threads: config.threads,
+        };
         let address = address.unwrap_or_else(|| config.listen_address());
         for warning in config.check_relay(&[address])? {
             warn!("{warning}");
         }
-        let identity = identity(&config)?;
+        let identity = load_identity(&config)?;
         let settings = Settings {
             limits: config.limits.clone(),
             congestion_control: config.congestion_control,
@@ -119,21 +128,34 @@ impl Server {
         diagnostics::announce();
         raise_descriptor_limit();
         let places = Places::new(&settings.limits);
+        let (site, retired) = Site::new(router);
         let shared = Arc::new(Shared {
-            router,
+            site,
             counters: Default::default(),
         });
         let health = Arc::new(Health::new(sockets.len()));
+        let mailboxes: Arc<[_]> = sockets.iter().map(|_| Arc::<Mailbox>::default()).collect();
+        let reloader = Reloader::new(
+            shared.clone(),
+            mailboxes.clone(),
+            places.clone(),
+            local,
+            fixed,
+            settings.limits.clone(),
+        );
         Ok(Self {
             shared,
+            retired,
             settings,
             identity,
             clients,
             sockets,
+            mailboxes,
             local,
             places,
             retry,
             health,
+            reloader,
         })
     }
 
@@ -150,7 +172,12 @@ impl Server {
 
     /// How many endpoints are mounted.
     pub fn endpoints(&self) -> usize {
-        self.shared.router.mounts().len()
+        self.shared.site.router().mounts().len()
+    }
+
+    /// What gives this server another configuration while it [runs](Self::run).
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Serves until `shutdown` completes; then announces the end to all clients (GOAWAY), gives
@@ -158,12 +185,8 @@ impl Server {
     ///
     /// # Errors
     /// When a worker cannot start. What a peer does is never an error.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let mailboxes: Arc<[Arc<Mailbox>]> = self
-            .sockets
-            .iter()
-            .map(|_| Arc::<Mailbox>::default())
-            .collect();
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let mailboxes = self.mailboxes;
         let tokens = TokenKey::random();
         let mut running = Vec::new();
         for (index, socket) in self.sockets.into_iter().enumerate() {
@@ -205,17 +228,26 @@ impl Server {
             })?);
         }
         let monitor = Monitor::start(self.health, mailboxes.clone(), self.places.clone())?;
-        shutdown.await;
+        let mut shutdown = pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                Some(endpoint) = self.retired.next() => endpoint.stop().await,
+            }
+        }
         info!(connections = self.places.total(), "stopping");
         for mailbox in mailboxes.iter() {
-            mailbox.push(Message::Drain(self.settings.limits.drain));
+            mailbox.push(Message::Drain(self.reloader.limits().drain));
         }
         for worker in running {
             // A worker that panicked has ended, too.
             let _ = worker.await;
         }
         drop(monitor);
-        self.shared.router.stop().await;
+        self.shared.site.router().stop().await;
+        while let Some(endpoint) = self.retired.next_now() {
+            endpoint.stop().await;
+        }
         Ok(())
     }
 }
@@ -256,7 +288,8 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn identity(config: &ServerConfig) -> Result<Identity, StartError> {
+/// The certificate and key of `config`, made before where `self_signed` asks for it.
+pub(crate) fn load_identity(config: &ServerConfig) -> Result<Identity, StartError> {
     let (cert, key) = (&config.cert_file, &config.key_file);
     let must_be_made = config.self_signed && !cert.exists() && !key.exists();
     if must_be_made {
@@ -294,6 +327,6 @@ fn bind_all(address: SocketAddr, count: usize) -> Result<Vec<UdpSocket>, StartEr
     Ok(sockets)
 }
 
-fn quic_error(error: quiche::Error) -> StartError {
+pub(crate) fn quic_error(error: quiche::Error) -> StartError {
     StartError::Quic(error.to_string())
 }

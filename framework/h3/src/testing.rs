@@ -11,7 +11,7 @@ use std::time::Duration;
 use pasque::config::{EndpointConfig, Limits, Retry};
 use pasque::connection::{ClientError, Connection};
 use pasque::testing::TestTunnel;
-use pasque::{Mount, Request, Response, Router, StartContext, endpoint_types};
+use pasque::{Mount, Request, Response, Router, Site, StartContext, endpoint_types};
 
 use tokio::task::coop::unconstrained;
 
@@ -120,8 +120,14 @@ impl TestServer {
         let socket = Socket::Memory(socket);
         let address = socket.local_addr();
         let mailbox = Arc::<Mailbox>::default();
+        let (site, mut retired) = Site::new(router);
+        tokio::spawn(async move {
+            while let Some(endpoint) = retired.next().await {
+                endpoint.stop().await;
+            }
+        });
         let shared = Arc::new(Shared {
-            router,
+            site,
             counters: Default::default(),
         });
         let places = Places::new(&limits);

@@ -20,6 +20,7 @@ use crate::connection::{Buffers, Command, Connection, Role, TurnCx};
 use crate::listener::{Listener, Verdict};
 use crate::mailbox::{ConnectionKey, Mailbox, Message};
 use crate::output::Output;
+use crate::reload::Reconfiguration;
 use crate::socket::{Received, Socket};
 use crate::token::TokenKey;
 
@@ -288,11 +289,22 @@ impl Worker {
                 Message::Packets(info, mut bytes, stride) => {
                     self.on_run(info, &mut bytes, stride, now, true);
                 }
+                Message::Reconfigure(news) => self.reconfigure(*news),
                 Message::Drain(time) => self.drain_until = Some(now + time),
             }
         }
         self.messages = messages;
         any
+    }
+
+    /// What is of a connection's start counts for new connections, the rest for all.
+    fn reconfigure(&mut self, news: Reconfiguration) {
+        self.quic = news.quic;
+        self.h3 = news.h3;
+        self.limits = news.limits;
+        if let Some(listener) = &mut self.listener {
+            listener.retry = news.retry;
+        }
     }
 
     /// A client's worker has one connection.

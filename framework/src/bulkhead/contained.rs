@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use super::{Bulkhead, contain};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::flow::{Flow, FlowCx};
 use crate::health::Running;
@@ -112,6 +113,18 @@ impl Flow for ContainedFlow {
             .bulkhead
             .guard("poll_outbound", || flow.poll_outbound(cx));
         result.unwrap_or_else(|| Poll::Ready(Err(panicked())))
+    }
+
+    fn on_reload(
+        &mut self,
+        endpoint: &(dyn Endpoint + 'static),
+        cx: &mut FlowCx<'_>,
+    ) -> Result<()> {
+        let flow = self.flow.get_mut();
+        let result = self
+            .bulkhead
+            .guard("on_reload", || flow.on_reload(endpoint, cx));
+        result.unwrap_or_else(|| Err(panicked()))
     }
 
     fn admit_capsule(&self, kind: u64, len: u64, start: &[u8]) -> Admit {

@@ -70,12 +70,23 @@ impl Enclosed {
         self.bulkhead = Arc::new(Bulkhead::new(kind, limits));
     }
 
-    /// Starts the endpoint, with `is_isolated` on threads of its own unless its type is inline: what
-    /// it opens and spawns lives where its requests are answered.
+    /// The endpoint; `None` once it has failed to start.
+    pub(crate) fn get(&self) -> Option<&(dyn Endpoint + 'static)> {
+        self.endpoint.as_ref().map(|endpoint| &**endpoint.get())
+    }
+
+    /// Starts the endpoint, in the place of `former` if there is one, and with `is_isolated` on
+    /// threads of its own unless its type is inline: what it opens and spawns lives where its
+    /// requests are answered.
     ///
     /// # Errors
     /// Its own, that it panicked, or that the operating system gives no threads.
-    pub(crate) async fn start(&mut self, cx: &StartContext, is_isolated: bool) -> Result<()> {
+    pub(crate) async fn start(
+        &mut self,
+        former: Option<&Self>,
+        cx: &StartContext,
+        is_isolated: bool,
+    ) -> Result<()> {
         if is_isolated && let Some(bulkhead) = Arc::get_mut(&mut self.bulkhead) {
             bulkhead.isolate()?;
         }
@@ -84,8 +95,12 @@ impl Enclosed {
             return Err(Error::internal("the endpoint is started already"));
         };
         let cx = cx.clone();
+        let former = former.and_then(|former| former.endpoint.clone());
         let started = self.bulkhead.contained("start", async move {
-            endpoint.get_mut().start(&cx).await?;
+            match &former {
+                Some(former) => endpoint.get_mut().start_after(&**former.get(), &cx).await?,
+                None => endpoint.get_mut().start(&cx).await?,
+            }
             Ok(endpoint)
         });
         let endpoint = self.bulkhead.run(started).await?;

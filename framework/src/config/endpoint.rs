@@ -37,6 +37,8 @@ pub struct EndpointConfig {
     pub anonymous: bool,
     /// The endpoint, made from all other keys.
     pub endpoint: Box<dyn Endpoint>,
+    /// Those keys.
+    keys: Value,
     has_auth: bool,
 }
 
@@ -54,6 +56,7 @@ impl EndpointConfig {
     pub fn into_mount(self) -> Mount {
         let access = self.access();
         Mount::new(self.kind, self.templates, self.endpoint)
+            .with_keys(self.keys)
             .with_access(access)
             .with_hidden(self.hidden)
     }
@@ -91,7 +94,7 @@ impl EndpointConfig {
             return Err(source.error(at, End::Value, wording::missing_key("type", Some(value))));
         };
         let kind = find_type(source, tag, &at.key("type"))?;
-        let endpoint = make(source, kind, theirs, at)?;
+        let endpoint = make(source, kind, theirs.clone(), at)?;
         if ours.get("path").is_none() {
             return Err(source.error(at, End::Value, wording::missing_key("path", None)));
         }
@@ -106,6 +109,7 @@ impl EndpointConfig {
             hidden: ours.hidden,
             anonymous: ours.anonymous,
             endpoint,
+            keys: Value::Object(theirs),
             has_auth,
         })
     }

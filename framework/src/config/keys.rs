@@ -85,6 +85,25 @@ where
     serde_json::Value::deserialize(from).map(Some)
 }
 
+/// A user of the system, and after a colon a group. Whether there are such is not asked here.
+pub(super) fn user<'de, D>(from: D) -> Result<Option<String>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let parse = |text: &str| {
+        let (user, group) = text.split_once(':').unwrap_or((text, text));
+        let are_names = [user, group]
+            .into_iter()
+            .all(|name| !name.is_empty() && !name.contains([':', '\0', '/']));
+        are_names.then(|| text.into())
+    };
+    from.deserialize_str(Text {
+        expected: r#"the name of a user, such as "pasque" or "pasque:daemon""#,
+        parse,
+    })
+    .map(Some)
+}
+
 /// A name for `proxy-status`, which RFC 9209 §2 makes a token or string of printable ASCII.
 pub(super) fn proxy_name<'de, D>(from: D) -> Result<Option<String>, D::Error>
 where

@@ -13,6 +13,7 @@ use super::account::Seat;
 use super::bucket::Clock;
 use super::{Ledger, used_up};
 use crate::auth::{Identity, IdentityLimits};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, StreamError};
 use crate::flow::{Flow, FlowCx, Sent};
 use crate::packet::{Batch, Packet};
@@ -108,6 +109,16 @@ impl Flow for Guarded {
             Ok(()) => polled,
             Err(error) => Poll::Ready(Err(error)),
         }
+    }
+
+    fn on_reload(
+        &mut self,
+        endpoint: &(dyn Endpoint + 'static),
+        cx: &mut FlowCx<'_>,
+    ) -> Result<()> {
+        let before = cx.sent();
+        self.flow.on_reload(endpoint, cx)?;
+        self.after(before, cx)
     }
 
     fn admit_capsule(&self, kind: u64, len: u64, start: &[u8]) -> Admit {

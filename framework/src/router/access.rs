@@ -32,6 +32,17 @@ impl<'a> Visitor<'a> {
         }
     }
 
+    /// Somebody who was found to be `identity` before. An identity that is no longer valid, or that
+    /// nobody can have any more, counts for nothing.
+    pub(super) fn known(authenticator: Option<&'a Authenticator>, identity: &Identity) -> Self {
+        let is_valid =
+            !identity.is_anonymous() && authenticator.is_some_and(|it| it.is_still_valid(identity));
+        Self {
+            authenticator,
+            found: is_valid.then(|| Ok(identity.clone())),
+        }
+    }
+
     /// Finds out who sent `request`, which is not borrowed for as long as that takes.
     pub(super) fn look<'s>(
         &'s mut self,

@@ -24,17 +24,19 @@ use crate::flow::Flow;
 use crate::packet::Packet;
 use crate::request::Request;
 use crate::response::{Body, Response};
-use crate::router::{Mount, Router};
+use crate::router::{Changes, Mount, Router};
+use crate::site::Site;
 use crate::tunnel::{self, Tunnel};
 
 /// How long a test waits before it fails. In memory everything happens at once; a machine under
 /// load may still take its time.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Endpoints served in memory. Clones share the server.
 #[derive(Clone, Debug)]
 pub struct TestServer {
-    router: Arc<Router>,
+    site: Arc<Site>,
+    cx: StartContext,
     faults: Faults,
 }
 
@@ -92,10 +94,37 @@ impl TestServer {
             .start(cx)
             .await
             .unwrap_or_else(|error| panic!("{error}"));
+        let (site, mut retired) = Site::new(router);
+        tokio::spawn(async move {
+            while let Some(endpoint) = retired.next().await {
+                endpoint.stop().await;
+            }
+        });
         Self {
-            router: Arc::new(router),
+            site,
+            cx: cx.clone(),
             faults: Faults::default(),
         }
+    }
+
+    /// Serves `endpoints`, JSON objects, in place of what was served, as a reload does.
+    ///
+    /// # Errors
+    /// An endpoint that does not start: then nothing has changed.
+    ///
+    /// # Panics
+    /// With the configuration's error message.
+    pub async fn reload(&self, endpoints: &[&str]) -> crate::Result<Changes> {
+        let mounts = endpoints
+            .iter()
+            .map(|json| EndpointConfig::parse(json).unwrap_or_else(|error| panic!("{error}")))
+            .map(EndpointConfig::into_mount)
+            .collect();
+        let mut router =
+            Router::new(mounts, self.cx.proxy_name.clone()).expect("mounts are reachable");
+        let changes = router.start_after(&self.site.router(), &self.cx).await?;
+        self.site.replace(router);
+        Ok(changes)
     }
 
     /// The same server behind a wire with `faults`.
@@ -107,9 +136,9 @@ impl TestServer {
 
     /// Sends an ordinary request.
     pub async fn request(&self, request: Request) -> Response {
-        let router = self.router.clone();
+        let site = self.site.clone();
         // A task of its own, as in the engine, so that a panic is caught where it would be.
-        tokio::spawn(async move { router.dispatch(request).await })
+        tokio::spawn(async move { site.dispatch(request).await })
             .await
             .expect("dispatch")
     }
@@ -124,9 +153,14 @@ impl TestServer {
         Connection::new(self.clone())
     }
 
+    /// What is served.
+    pub fn site(&self) -> Arc<Site> {
+        self.site.clone()
+    }
+
     /// Stops the endpoints.
     pub async fn stop(&self) {
-        self.router.stop().await;
+        self.site.router().stop().await;
     }
 }
 

@@ -24,6 +24,7 @@ mod local;
 mod multicast;
 mod path;
 mod policy_matrix;
+mod privileges;
 mod probe;
 mod readme;
 mod reconnect;

@@ -39,7 +39,7 @@ fn lock() -> MutexGuard<'static, Vec<IpNetwork>> {
     CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
+pub(super) fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
     one.contains(other.network()) || other.contains(one.network())
 }
 

@@ -17,7 +17,7 @@ const MAX_PREFIX_LEN: usize = 9;
 const MAX_LEASE_S: u64 = 365 * 24 * 3600;
 
 /// The beginning of interface names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InterfacePrefix(pub(super) String);
 
 impl InterfacePrefix {

@@ -3,6 +3,7 @@
 mod addresses;
 mod configuration;
 mod packets;
+mod reload;
 mod requests;
 mod shared;
 

@@ -55,6 +55,18 @@ impl ServerFilter {
         }
     }
 
+    /// Judges by `rules` and `routes` from here on.
+    pub fn renew(&mut self, rules: Arc<ServerRules>, routes: Routes) {
+        self.rules = rules;
+        self.routes = routes;
+        self.policy = PolicyCache::new();
+    }
+
+    /// What the tunnel was asked for.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     #[cfg(test)]
     pub(super) fn rules(&self) -> &ServerRules {
         &self.rules

@@ -189,7 +189,7 @@ impl<R: Role> Drop for Core<R> {
     }
 }
 
-fn send_capsules(capsules: &[OutCapsule], cx: &mut FlowCx<'_>) {
+pub(super) fn send_capsules(capsules: &[OutCapsule], cx: &mut FlowCx<'_>) {
     for capsule in capsules {
         cx.send_capsule(capsule.kind, &capsule.value);
     }

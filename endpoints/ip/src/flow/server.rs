@@ -8,12 +8,14 @@ use std::time::Instant;
 use std::{fmt, io};
 
 use ipnetwork::IpNetwork;
-use pasque::{Admit, Batch, Capsule, Flow, FlowCx, Result};
+use pasque::{Admit, Batch, Capsule, Endpoint, Error, Flow, FlowCx, Result};
 use tokio::runtime::Handle;
 use tracing::{debug, info, warn};
 
+use super::core::send_capsules;
 use super::{Core, Role, context};
 use crate::device::PacketDevice;
+use crate::endpoint::IpEndpoint;
 use crate::filter::{Counters, Place, Rejection, ServerFilter, ServerRules, SharedCounters, Way};
 use crate::mtu::{PathFailure, PathGuard};
 use crate::packet::Header;
@@ -111,6 +113,32 @@ impl Flow for IpFlow {
             Some(core) => core.poll_outbound(cx),
             None => Poll::Ready(Ok(())),
         }
+    }
+
+    /// The tunnel goes on with its addresses; routes that are others now are advertised anew, and every
+    /// packet meets the new rules.
+    fn on_reload(
+        &mut self,
+        endpoint: &(dyn Endpoint + 'static),
+        cx: &mut FlowCx<'_>,
+    ) -> Result<()> {
+        let (Some(core), Some(endpoint)) = (&mut self.core, endpoint.downcast_ref::<IpEndpoint>())
+        else {
+            return Err(Error::internal("no IP endpoint"));
+        };
+        let role = &mut core.role;
+        let terms = endpoint.terms(role.filter.scope())?;
+        if !Arc::ptr_eq(&terms.rules.clients, &role.rules.clients) {
+            return Err(Error::internal("the endpoint has other address pools"));
+        }
+        let news = role.session.offer(terms.routes);
+        let routes = role.session.routes().clone();
+        role.filter.renew(terms.rules.clone(), routes);
+        role.rules = terms.rules;
+        if core.has_greeted {
+            send_capsules(news.as_slice(), cx);
+        }
+        Ok(())
     }
 
     fn admit_capsule(&self, kind: u64, len: u64, start: &[u8]) -> Admit {

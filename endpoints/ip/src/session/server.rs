@@ -84,6 +84,18 @@ impl AddressServer {
         vec![OutCapsule::assign(&self.assigned), routes]
     }
 
+    /// Offers `routes` from here on. Returns what is to be said to a client that has been
+    /// [greeted](Self::greeting), if anything.
+    pub(crate) fn offer(&mut self, routes: Routes) -> Option<OutCapsule> {
+        let has = |v6: bool| self.assigned().iter().any(|own| own.is_ipv6() == v6);
+        let routes = routes.only(has(false), has(true));
+        if routes == self.routes {
+            return None;
+        }
+        self.routes = routes;
+        Some(OutCapsule::routes(&self.routes))
+    }
+
     /// Takes a capsule from the client. What there is to answer is added to `out`. Types other than
     /// the three of RFC 9484 are ignored.
     ///

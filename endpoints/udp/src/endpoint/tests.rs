@@ -97,3 +97,33 @@ async fn udp_47_without_the_capability_the_endpoint_does_not_start() {
     let mut endpoint: UdpEndpoint = serde_json::from_str("{}").unwrap();
     endpoint.start(&cx).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_running_tunnel_ends_when_a_reload_closes_its_target() {
+    let fake = Fake::default();
+    let server = server(&fake).await;
+    let (tunnel, flow) = tunnel::pair();
+    let request = Request::tunnel(PROTOCOL, PATH);
+    let opened = server.connection().open(request, flow).await.unwrap();
+    let reload = async |keys: &str| {
+        let json = format!(r#"{{ "path": "udp", "type": "UdpEndpoint", {keys} }}"#);
+        server.reload(&[&json]).await.unwrap()
+    };
+    for keys in [
+        r#""allow": ["192.0.2.0/24"]"#,
+        r#""allow": ["192.0.2.1"], "deny": ["192.0.2.2"], "idle_timeout_s": 120"#,
+    ] {
+        assert_eq!(reload(keys).await.changed, 1);
+        tunnel.send(b"\0hi");
+        while fake.lock().sends.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        fake.lock().sends.clear();
+    }
+    reload(r#""allow": ["192.0.2.2"]"#).await;
+    let Err(ClientError::Reset(code)) = opened.ended().await else {
+        panic!("the tunnel ended in order");
+    };
+    assert_eq!(code, 0x010c);
+    assert_eq!((fake.lock().dials, fake.lock().open), (1, 0));
+}

@@ -12,7 +12,7 @@ use pasque::proxy_status::ProxyError;
 use pasque::wire::message::{
     ContentLength, Malformed, RequestHead, parse_request, response_fields,
 };
-use pasque::{Body, Error, Request, Response, Router, StreamError};
+use pasque::{Body, Error, Request, Response, Site, StreamError};
 use quiche::h3;
 use tracing::debug;
 
@@ -33,7 +33,7 @@ const RESET_WINDOW: Duration = Duration::from_secs(10);
 /// What all connections of a server share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) router: Router,
+    pub(crate) site: Arc<Site>,
     pub(crate) counters: Counters,
 }
 
@@ -210,7 +210,7 @@ impl Connection {
         };
         AbortOnDrop(tokio::spawn(async move {
             let Some(shared) = shared else { return };
-            let mut response = shared.router.dispatch(request).await;
+            let mut response = shared.site.dispatch(request).await;
             if is_head {
                 // The fields of a GET, without its content (RFC 9110 §9.3.2).
                 response.body = Body::Empty;
@@ -247,7 +247,7 @@ impl Connection {
         let Role::Server(server) = &self.role else {
             return;
         };
-        let response = server.shared.router.refuse(cause, is_tunnel);
+        let response = server.shared.site.router().refuse(cause, is_tunnel);
         let recv = if more_frames {
             Recv::Unwanted
         } else {

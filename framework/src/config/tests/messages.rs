@@ -68,7 +68,7 @@ fn messages_read_well() {
         (
             r#""type": "TestFolder""#,
             r#"      "type": "Folder","#,
-            r#"conf/server.json:43:15: endpoints[2].type: unknown endpoint type "Folder", expected "TestFolder", "TestGate", "TestMisnamed", "TestProxy" or "TestUnit""#,
+            r#"conf/server.json:43:15: endpoints[2].type: unknown endpoint type "Folder", expected "TestFolder", "TestGate", "TestMisnamed", "TestParrot", "TestProxy" or "TestUnit""#,
         ),
         (
             r#""root""#,
