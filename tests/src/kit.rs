@@ -253,7 +253,7 @@ async fn ping(mut tunnel: TestTunnel, mut stopped: oneshot::Receiver<()>) -> Pin
 }
 
 impl Pings {
-    /// The share that did not come back within a [second](LATE): what is so late is lost to its user.
+    /// The share that did not come back within a second: what is so late is lost to its user.
     pub fn loss(&self) -> f64 {
         let in_time = self.round_trips.partition_point(|time| *time <= LATE);
         1.0 - in_time as f64 / self.sent as f64

@@ -11,7 +11,6 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::FutureExt;
 use hmac::{Hmac, Mac};
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 use http::{HeaderMap, StatusCode};
@@ -105,10 +104,7 @@ pub fn run(input: &[u8]) {
 fn ask(path: &str, headers: &HeaderMap) -> Response {
     let mut request = Request::get(path);
     request.headers = headers.clone();
-    DOORS
-        .dispatch(request)
-        .now_or_never()
-        .expect("nothing to wait for")
+    crate::block_on(DOORS.dispatch(request))
 }
 
 fn signed(header: &[u8], claims: &[u8]) -> Vec<u8> {

@@ -12,7 +12,6 @@ use pasque::config::EndpointConfig;
 use pasque::prelude::*;
 use pasque::{Router, StartContext};
 use pasque_files as _;
-use tokio::runtime::{Builder, Runtime};
 
 /// What every file has in it that must not be served.
 const CANARY: &[u8] = b"CANARY";
@@ -27,7 +26,6 @@ const FIELDS: [HeaderName; 5] = [
 
 struct Server {
     router: Router,
-    runtime: Runtime,
 }
 
 thread_local! {
@@ -44,12 +42,9 @@ impl Server {
         };
         let mounts = vec![mount("plain", false), mount("linked", true)];
         let mut router = Router::new(mounts, "fuzz").expect("mounts that can be reached");
-        let runtime = Builder::new_current_thread().build().expect("a runtime");
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("folder");
-        runtime
-            .block_on(router.start(&StartContext::new(folder)))
-            .expect("a folder");
-        Self { router, runtime }
+        crate::block_on(router.start(&StartContext::new(folder))).expect("a folder");
+        Self { router }
     }
 
     fn ask(&self, mount: &str, path: &str, fields: &[(HeaderName, &str)]) {
@@ -59,7 +54,7 @@ impl Server {
                 request.headers.insert(name, value);
             }
         }
-        self.runtime.block_on(async {
+        crate::block_on(async {
             let response = self.router.dispatch(request).await;
             let status = response.status.as_u16();
             assert!(

@@ -3,6 +3,10 @@
 //! libFuzzer drives them from `fuzz/fuzz_targets`, with `make fuzz`; the tests of this crate replay
 //! the inputs in `fuzz/corpus`, without libFuzzer. A target fails by a panic.
 
+use std::future::Future;
+
+use tokio::runtime::{Builder, Runtime};
+
 pub mod auth;
 pub mod capsule_stream;
 pub mod config;
@@ -50,3 +54,15 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("udp_tunnel", udp_tunnel::run),
     ("varint", varint::run),
 ];
+
+thread_local! {
+    static RUNTIME: Runtime = Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+}
+
+/// Waits for what a worker's runtime would run.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}

@@ -6,7 +6,6 @@
 
 use std::sync::LazyLock;
 
-use futures_util::FutureExt;
 use http::{HeaderValue, Method};
 use pasque::config::EndpointConfig;
 use pasque::prelude::*;
@@ -21,7 +20,7 @@ struct Place {
 }
 
 pasque::register!(Place, "says which mount it is",
-    example: r#"{ "path": "place", "type": "Place", "index": 0 }"#);
+    example: r#"{ "path": "place", "type": "Place", "index": 0 }"#, inline: true);
 
 #[async_trait]
 #[typetag::deserialize]
@@ -91,10 +90,7 @@ pub fn run(input: &[u8]) {
         let mut templates = mount.templates().iter();
         templates.any(|template| is_match(template.match_path(path)))
     });
-    let response = ROUTER
-        .dispatch(request)
-        .now_or_never()
-        .expect("nothing to wait for");
+    let response = crate::block_on(ROUTER.dispatch(request));
     let answered = response.headers.get(INDEX);
     match response.status.as_u16() {
         200 => {

@@ -256,17 +256,22 @@ async fn interrupt(mut process: Process) {
 async fn ip_68_72_a_vpn_comes_about_and_goes_in_the_words_of_the_readme() {
     let section = Section::read();
     let [config] = section.blocks("json");
-    let [doctor, missing, serve, connect] = section.blocks("sh");
+    let [credentials, doctor, missing, serve, connect] = section.blocks("sh");
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("vpn.json"), config).unwrap();
     let world = World::new().await;
     let at_server = Shell::new(&world.server, folder.path());
     let at_client = Shell::new(&world.client, folder.path());
 
+    let made = at_server.run(credentials);
+    assert!(made.status.success(), "{made:?}");
+    let files = || fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(files(), 3, "vpn.json, a secret and a token");
+
     let before = at_server.look();
     let said = at_server.run(doctor);
     at_server.assert_unchanged(&before);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "vpn.json");
+    assert_eq!(files(), 3);
     assert_eq!(said.status.code(), Some(1), "{said:?}");
     let said = lines(&said.stdout);
     assert_eq!(
@@ -331,7 +336,7 @@ async fn ip_68_72_a_vpn_comes_about_and_goes_in_the_words_of_the_readme() {
 async fn what_doctor_asks_for_leaves_a_server_the_routes_that_routers_advertise() {
     let section = Section::read();
     let [config] = section.blocks("json");
-    let [doctor, ..] = section.blocks::<4>("sh");
+    let [_, doctor, ..] = section.blocks::<5>("sh");
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("vpn.json"), config).unwrap();
     let world = World::new().await;

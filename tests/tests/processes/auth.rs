@@ -17,7 +17,7 @@ use pasque::{Connection, Request};
 use pasque_tests::{EchoTarget, Server, program};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::common::{ANY_PORT, echo, files, path, server, udp};
 
@@ -190,9 +190,15 @@ async fn credentials_that_the_program_makes_let_in() {
         assert_eq!(answers[0], answers[1]);
     }
 
-    // A token that is revoked while the server runs.
+    // A token that is revoked while the server runs, and a tunnel that was opened with it.
+    let mut ending = open(&connection, port, Some(&bob)).await.unwrap();
+    let mut staying = open(&connection, port, Some(&alice)).await.unwrap();
     write(folder.path(), "revoked", "7\n");
     let deadline = Instant::now() + Duration::from_secs(10);
+    let ended = async { while ending.0.recv().await.is_some() {} };
+    let ended = timeout_at(deadline, ended).await;
+    ended.expect("the tunnel of a revoked token ends");
+    echo(&mut staying, b"still here").await;
     while get(&connection, "/files/page", Some(&bob)).await != 401 {
         assert!(Instant::now() < deadline, "a revoked token still lets in");
         sleep(Duration::from_millis(50)).await;
@@ -202,6 +208,53 @@ async fn credentials_that_the_program_makes_let_in() {
         &["--sub", "carol", "--permissions", "files"],
     ));
     assert_eq!(get(&connection, "/files/page", Some(&carol)).await, 200);
+}
+
+#[tokio::test]
+async fn what_an_identity_may_use_and_how_long_binds_its_running_tunnels() {
+    let (folder, config) = site();
+    let target = EchoTarget::on_loopback().await.unwrap();
+    let port = target.address().port();
+    let server = server(config).await;
+    let arguments = ["--sub", "bob", "--permissions", "udp", "--id", "7"];
+    let limits = ["--tunnels", "1", "--volume", "10000"];
+    let limited = bearer(&token(folder.path(), &[&arguments[..], &limits].concat()));
+    let first = server.connect().await.unwrap();
+    let mut tunnel = open(&first, port, Some(&limited)).await.unwrap();
+    // Over all its connections.
+    let second = server.connect().await.unwrap();
+    let refused = |answer: Result<TestTunnel, (StatusCode, HeaderMap)>| {
+        let (status, headers) = answer.err().unwrap();
+        (
+            status.as_u16(),
+            headers["proxy-status"].to_str().unwrap().to_owned(),
+        )
+    };
+    let (status, reason) = refused(open(&second, port, Some(&limited)).await);
+    assert_eq!(status, 503);
+    assert!(reason.contains("connection_limit_reached"), "{reason}");
+    echo(&mut tunnel, b"within the volume").await;
+    for _ in 0..10 {
+        tunnel.send(&[0; 1100]);
+    }
+    tunnel.ended().await;
+    let (status, reason) = refused(open(&second, port, Some(&limited)).await);
+    assert_eq!(status, 403);
+    assert!(reason.contains("http_request_denied"), "{reason}");
+
+    let carol = ["--sub", "carol", "--permissions", "udp", "--id", "8"];
+    let carol = bearer(&token(folder.path(), &carol));
+    let mut revoked = open(&first, port, Some(&carol)).await.unwrap();
+    let mut other = open(&second, port, Some(&basic("alice", PASSWORD)))
+        .await
+        .unwrap();
+    echo(&mut revoked, b"let in").await;
+    write(folder.path(), "revoked", "8\n");
+    let ended = async { while revoked.0.recv().await.is_some() {} };
+    let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
+    ended.expect("a revoked token's tunnel ends within ten seconds");
+    assert_eq!(open(&first, port, Some(&carol)).await.err().unwrap().0, 401);
+    echo(&mut other, b"not revoked").await;
 }
 
 #[tokio::test]

@@ -59,6 +59,9 @@ async fn tunnel(connection: &pasque::Connection, path: &str, target: &EchoTarget
         .unwrap()
 }
 
+/// How long datagrams go through the tunnels while the server is reloaded.
+const TRAFFIC: Duration = Duration::from_secs(2);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_cost_running_tunnels_no_datagram() {
     let target = EchoTarget::on_loopback().await.unwrap();
@@ -75,10 +78,15 @@ async fn a_hundred_reloads_cost_running_tunnels_no_datagram() {
     for path in ["same", "changing"] {
         pingers.push(Pinger::start(tunnel(&connection, path, &target).await));
     }
-    for round in 0..100 {
+    let start = Instant::now();
+    let mut rounds = 0;
+    // A hundred at least, and as many as there is traffic to be hurt by them.
+    while rounds < 100 || start.elapsed() < TRAFFIC {
+        let round = rounds;
+        rounds += 1;
         server
             .rewrite(|config| {
-                config["endpoints"][1]["deny"] = json!([format!("192.0.2.{round}")]);
+                config["endpoints"][1]["deny"] = json!([format!("192.0.2.{}", round % 256)]);
                 config["limits"] = json!({ "connections": 100 + round });
                 config["retry"] = json!(["always", "never"][round % 2]);
             })
