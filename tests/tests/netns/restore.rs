@@ -69,6 +69,8 @@ pub(crate) fn count_leaks(place: &Namespace) {
     let rules = "table inet leak {
         counter of_tcp {}
         counter of_udp {}
+        counter of_echo {}
+        counter of_error {}
         counter of_icmp {}
         counter other {}
         chain output {
@@ -78,6 +80,10 @@ pub(crate) fn count_leaks(place: &Namespace) {
             oifname eth0 icmpv6 type { 133, 134, 135, 136, 143 } accept
             oifname eth0 meta l4proto tcp counter name of_tcp accept
             oifname eth0 meta l4proto udp counter name of_udp accept
+            oifname eth0 icmp type { echo-request, echo-reply } counter name of_echo accept
+            oifname eth0 icmpv6 type { echo-request, echo-reply } counter name of_echo accept
+            oifname eth0 icmp type { destination-unreachable, time-exceeded } counter name of_error accept
+            oifname eth0 icmpv6 type { 1, 2, 3, 4 } counter name of_error accept
             oifname eth0 meta l4proto { icmp, icmpv6 } counter name of_icmp accept
             oifname eth0 counter name other
         }
@@ -88,7 +94,9 @@ pub(crate) fn count_leaks(place: &Namespace) {
 /// Nothing has left beside the tunnel since [`count_leaks`].
 #[track_caller]
 pub(crate) fn assert_no_leaks(place: &Namespace) {
-    for kind in ["of_tcp", "of_udp", "of_icmp", "other"] {
+    for kind in [
+        "of_tcp", "of_udp", "of_echo", "of_error", "of_icmp", "other",
+    ] {
         let packets = place.counter(kind).unwrap().packets;
         assert_eq!(packets, 0, "packets {kind} beside the tunnel");
     }

@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use pasque::connection::ClientError;
 use pasque::template::PathTemplate;
 use pasque::testing::TestServer;
 use pasque::{Mount, endpoint_types, tunnel};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use tokio::time::timeout;
 
 use super::*;
 use crate::testing::{Fake, FakeNetwork};
@@ -115,9 +118,12 @@ async fn a_running_tunnel_ends_when_a_reload_closes_its_target() {
     ] {
         assert_eq!(reload(keys).await.changed, 1);
         tunnel.send(b"\0hi");
-        while fake.lock().sends.is_empty() {
-            tokio::task::yield_now().await;
-        }
+        let sent = async {
+            while fake.lock().sends.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), sent).await.unwrap();
         fake.lock().sends.clear();
     }
     reload(r#""allow": ["192.0.2.2"]"#).await;
@@ -125,5 +131,6 @@ async fn a_running_tunnel_ends_when_a_reload_closes_its_target() {
         panic!("the tunnel ended in order");
     };
     assert_eq!(code, 0x010c);
-    assert_eq!((fake.lock().dials, fake.lock().open), (1, 0));
+    let fake = fake.lock();
+    assert_eq!((fake.dials, fake.open), (1, 0));
 }
