@@ -15,14 +15,14 @@ limit="-max_total_time=${FUZZ_SECONDS:-60}"
 # The lints deny `unsafe`, so a memory sanitizer would find nothing and cost two thirds of the speed.
 # Overflows and debug assertions are on. A stable compiler has all that this takes, behind a switch.
 export RUSTC_BOOTSTRAP=1
-cargo fuzz build --fuzz-dir . --sanitizer none --debug-assertions
+RUSTC_WRAPPER=$PWD/rustc.sh cargo fuzz build --fuzz-dir . --sanitizer none --debug-assertions
 host=$(rustc -vV | sed -n 's/^host: //p')
 
 for target in "$@"; do
     mkdir -p "target/found/$target" "artifacts/$target"
     log=target/$target.log
     if "target/$host/release/$target" "target/found/$target" "corpus/$target" \
-        $limit -max_len=4096 -timeout=1 -rss_limit_mb=512 -print_final_stats=1 \
+        $limit -max_len=4096 -timeout=5 -rss_limit_mb=512 -print_final_stats=1 \
         -artifact_prefix="artifacts/$target/" >"$log" 2>&1; then
         stat() { sed -n "s/^stat::$1: *//p" "$log"; }
         printf '%-16s %12s runs %8s a second %5s MB\n' "$target" \
