@@ -76,6 +76,7 @@ impl Output {
             }
             match connection.next_packet(run.space(), now) {
                 Ok((len, info)) => run.add(len, info),
+                Err(quiche::Error::Done) if connection.refill() => {}
                 Err(quiche::Error::Done) => {
                     run.flush();
                     return false;

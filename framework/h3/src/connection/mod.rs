@@ -220,7 +220,7 @@ impl Connection {
         }
         self.look_after_woken(cx);
         self.serve_stalled(cx);
-        let more = self.serve_hungry(cx);
+        let more = self.serve_hungry();
         self.drop_doubted();
         if let Role::Client(_) = self.role {
             self.client_upkeep(cx);
@@ -509,7 +509,7 @@ impl Connection {
 
     /// Asks flows that had more to send than there was room for, each in its turn. Returns whether
     /// some still have.
-    fn serve_hungry(&mut self, _cx: &mut TurnCx<'_>) -> bool {
+    fn serve_hungry(&mut self) -> bool {
         for _ in 0..self.hungry.len() {
             if !tunnel::has_room(&self.http) {
                 break;
@@ -528,6 +528,17 @@ impl Connection {
     /// Whether a flow with more to send can be asked now: also after packets were sent, which made room.
     pub(crate) fn has_hungry(&self) -> bool {
         !self.hungry.is_empty() && tunnel::has_room(&self.http)
+    }
+
+    /// Asks hungry flows again once what they had put out is sent, so that a send need not leave with
+    /// the little that was left. Returns whether there is more to send.
+    pub(crate) fn refill(&mut self) -> bool {
+        if self.was_closing || !self.has_hungry() {
+            return false;
+        }
+        let before = self.http.quic.dgram_send_queue_len();
+        self.serve_hungry();
+        self.http.quic.dgram_send_queue_len() > before
     }
 
     fn poll_flow(&mut self, id: u64) {

@@ -15,6 +15,10 @@ use crate::settings::DATAGRAM_SEND_QUEUE;
 /// Capsules that wait for a peer that does not read them, in bytes; beyond it the tunnel ends.
 const MAX_WAITING: usize = 256 << 10;
 
+/// What one delivery takes, in bytes: the most that a flow can hand to the kernel at once, as segments of
+/// one send to a target or as one super-packet. With more, each delivery would end in a small one.
+const DELIVERY_LEN: usize = 65_507;
+
 /// What a datagram may carry when it travels as a capsule: a context ID and any IP packet.
 const MAX_CAPSULE_DATAGRAM: usize = 65_535 + 8;
 
@@ -25,6 +29,8 @@ pub(super) struct Tunnel {
     capsules: CapsuleDecoder,
     /// What this turn has brought and not delivered yet.
     inbound: Batch,
+    /// The bytes of these.
+    inbound_len: usize,
     prefix: Prefix,
     waker: Waker,
     /// Datagrams that quiche had no room for.
@@ -38,6 +44,7 @@ impl Tunnel {
             outbox: Outbox::default(),
             capsules: CapsuleDecoder::default(),
             inbound: Batch::new(),
+            inbound_len: 0,
             prefix: datagram::stream_prefix(stream),
             waker,
             dropped: 0,
@@ -47,10 +54,12 @@ impl Tunnel {
     /// Takes a datagram for later delivery. Returns whether it is the first one waiting.
     pub(super) fn take(&mut self, packet: Packet, http: &Http) -> Result<bool> {
         let first = self.inbound.is_empty();
-        if let Err(packet) = self.inbound.push(packet) {
+        let is_full = self.inbound.is_full() || self.inbound_len + packet.len() > DELIVERY_LEN;
+        if !first && is_full {
             self.deliver(http)?;
-            let _ = self.inbound.push(packet);
         }
+        self.inbound_len += packet.len();
+        let _ = self.inbound.push(packet);
         Ok(first)
     }
 
@@ -67,6 +76,7 @@ impl Tunnel {
         let mut cx = FlowCx::new(outbox, waker, limits.room, limits.max_len);
         let result = guard(|| flow.on_datagrams(inbound, &mut cx));
         inbound.clear();
+        self.inbound_len = 0;
         result
     }
 

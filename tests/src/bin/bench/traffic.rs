@@ -167,7 +167,9 @@ impl Target {
         })
     }
 
-    /// Counts what arrives, as many with a system call as the kernel gives.
+    /// Counts what arrives, as many with a system call as the kernel gives, and looks for it from time to
+    /// time: to be woken by each send would be a cost of the sender's core and of the client's, which a
+    /// target at the other end of a network does not have.
     pub(crate) fn sink(core: usize, counts: Arc<Counts>) -> io::Result<Self> {
         Self::start(core, socket()?, move |socket, stop| {
             let Ok(state) = UdpSocketState::new(UdpSockRef::from(&socket)) else {
@@ -177,6 +179,7 @@ impl Target {
             while !stop.load(Ordering::Relaxed) {
                 let (packets, _) = receive(&socket, &state, &mut buffers);
                 counts.arrived.fetch_add(packets, Ordering::Relaxed);
+                thread::sleep(PAUSE);
             }
         })
     }
