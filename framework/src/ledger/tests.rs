@@ -236,8 +236,11 @@ async fn an_identity_has_so_many_tunnels_at_a_time() {
     let alice = identity("alice", limits);
     let first = Open::new(&ledger, &alice).unwrap();
     let _second = Open::new(&ledger, &alice).unwrap();
-    let refused = ledger.admit(&alice).unwrap_err();
-    assert_eq!(refused.status().as_u16(), 503);
+    // However often it is asked for, there is not one more.
+    for _ in 0..5 {
+        let refused = ledger.admit(&alice).unwrap_err();
+        assert_eq!(refused.status().as_u16(), 503);
+    }
     drop(first);
     ledger.admit(&alice).unwrap();
     // A place that no tunnel came to is free as well.
