@@ -2,7 +2,7 @@
 //! sleeps only when a turn did nothing.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -492,7 +492,8 @@ impl Worker {
                     ),
                 };
                 let first = Cid::copy_from(&header.dcid);
-                let quic = accepted.ok()?;
+                let mut quic = accepted.ok()?;
+                listener.prepare(quic.as_mut());
                 let Some(place) = place else {
                     self.refuse(quic, packet, info);
                     return None;

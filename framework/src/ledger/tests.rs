@@ -299,7 +299,7 @@ async fn a_tunnel_ends_when_its_identity_is_revoked() {
         spki_sha256: [7; 32],
         name: None,
         not_after: None,
-        is_chain_verified: false,
+        authority: None,
     });
     let laptop = authenticator.authenticate(&request).await.unwrap();
     let mut open = Open::new(&ledger, &laptop).unwrap();
