@@ -1,3 +1,5 @@
+mod identities;
+
 use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
@@ -47,7 +49,12 @@ impl Endpoint for TestParrot {
         self.start(cx).await
     }
 
-    async fn handle(&self, _: Request) -> Result<Response> {
+    async fn handle(&self, request: Request) -> Result<Response> {
+        if request.protocol.is_none() {
+            let mut response = Response::ok("");
+            response.body = Body::stream(futures_util::stream::pending());
+            return Ok(response);
+        }
         Ok(Response::flow(Talk(self.word.clone())))
     }
 
@@ -145,6 +152,28 @@ async fn what_has_changed_takes_its_tunnels_over_if_they_may_go_on() {
     // Without a datagram: a reload wakes it.
     idle.ended().await;
     first.ended().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_is_not_stopped_while_its_content_is_sent() {
+    let server = TestServer::from_json(&parrot("p", r#""word": "a""#)).await;
+    let ledger = ledger(&server, 0);
+    let response = server.site().dispatch(Request::get("/p")).await;
+    assert!(matches!(response.body, Body::Stream(_)));
+    let next = parrot("p", r#""word": "b""#);
+    server.reload(&[&next]).await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(counts(&ledger), [2, 0]);
+    drop(response);
+    tokio::time::timeout(crate::testing::PATIENCE, async {
+        while counts(&ledger) != [2, 1] {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
