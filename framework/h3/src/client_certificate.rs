@@ -135,13 +135,13 @@ pub(crate) fn shown(ssl: &SslRef) -> Option<ClientCertificate> {
 fn authority(ssl: &SslRef, leaf: &X509Ref) -> Option<[u8; 32]> {
     ssl.verify_result().ok()?;
     let of_handshake = STORE.and_then(|index| ssl.ex_data(index));
-    let store = of_handshake.map_or_else(|| ssl.ssl_context().cert_store(), |store| store);
+    let store = of_handshake.map_or_else(|| ssl.ssl_context().cert_store(), |store| &**store);
     let none = Stack::new().ok()?;
     let chain = ssl.peer_cert_chain().unwrap_or(&none);
     let mut cx = X509StoreContext::new().ok()?;
     let digest = cx.init(store, leaf, chain, |cx| {
         let is_verified = cx.verify_cert()?;
-        let last = cx.chain().and_then(|chain| chain.iter().last());
+        let last = cx.chain().and_then(|chain| chain.iter().next_back());
         let der = last.filter(|_| is_verified).map(|last| last.to_der());
         Ok(der.transpose()?.and_then(|der| sha256(&der)))
     });

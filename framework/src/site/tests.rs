@@ -209,6 +209,22 @@ async fn a_tunnel_ends_where_its_request_would_reach_something_else() {
 }
 
 #[tokio::test]
+async fn what_stands_in_the_place_of_one_takes_over_no_tunnels_of_another() {
+    let (first, second) = (parrot("a", r#""word": "a""#), parrot("b", r#""word": "b""#));
+    let server = TestServer::from_json(&first).await;
+    server.reload(&[&first, &second]).await.unwrap();
+    let mut own = open(&server, "/a").await;
+    let mut others = open(&server, "/b").await;
+    // Where both were is now what stands in the place of the first.
+    let next = parrot("{any}", r#""word": "x", "lasting": true"#);
+    let elsewhere = second.replace(r#""path": "b""#, r#""path": "elsewhere/b""#);
+    let changes = server.reload(&[&next, &elsewhere]).await.unwrap();
+    assert_eq!((changes.kept, changes.changed, changes.removed), (1, 1, 0));
+    others.ended().await;
+    assert_eq!(ask(&mut own).await, "x");
+}
+
+#[tokio::test]
 async fn a_reload_that_fails_changes_nothing() {
     let good = parrot("p", r#""word": "a""#);
     let server = TestServer::from_json(&good).await;

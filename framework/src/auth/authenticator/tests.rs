@@ -468,6 +468,27 @@ async fn guessing_is_slowed_down_and_hurts_nobody_who_is_known() {
 }
 
 #[tokio::test]
+async fn an_unknown_name_takes_as_long_as_a_wrong_password() {
+    let bench = Bench::with(&["users_file"]);
+    let hash = crate::auth::hash_password("right").unwrap();
+    let alice = json!({ "alice": { "hash": hash } });
+    bench.change("users_file", &alice.to_string());
+    let shortest = async |name: &str| {
+        let mut shortest = Duration::MAX;
+        for guess in 0..4 {
+            let request = basic(name, &guess.to_string());
+            let start = Instant::now();
+            assert_eq!(bench.refused(&request).await.0, 401);
+            shortest = shortest.min(start.elapsed());
+        }
+        shortest
+    };
+    let (wrong, unknown) = (shortest("alice").await, shortest("nobody").await);
+    // The machine has other things to do as well. Without a hash it is a hundredth.
+    assert!(unknown * 4 > wrong, "{unknown:?} and {wrong:?}");
+}
+
+#[tokio::test]
 async fn a_hundred_requests_at_once_cost_one_look() {
     let bench = Bench::new();
     let good = basic("alice", "right");
