@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 
 use super::*;
+use crate::config::EndpointConfig;
 use crate::endpoint::{Endpoint, StartContext};
 use crate::testing::{TestServer, TestTunnel};
 
@@ -127,6 +128,18 @@ async fn what_is_the_same_goes_on_as_it_is() {
 }
 
 #[tokio::test]
+async fn what_is_started_in_other_circumstances_is_not_the_same() {
+    let text = parrot("p", r#""word": "a""#);
+    let server = TestServer::from_json(&text).await;
+    let mount = EndpointConfig::parse(&text).unwrap().into_mount();
+    let mut router = Router::new(vec![mount], "pasque").unwrap();
+    let elsewhere = StartContext::new("elsewhere");
+    let former = server.site().router();
+    let changes = router.start_after(&former, &elsewhere).await.unwrap();
+    assert_eq!((changes.kept, changes.changed), (0, 1));
+}
+
+#[tokio::test]
 async fn what_has_changed_takes_its_tunnels_over_if_they_may_go_on() {
     let server = TestServer::from_json(&parrot("p", r#""word": "a""#)).await;
     let (mut first, mut idle) = (open(&server, "/p").await, open(&server, "/p").await);
@@ -216,7 +229,7 @@ async fn what_stands_in_the_place_of_one_takes_over_no_tunnels_of_another() {
     let mut own = open(&server, "/a").await;
     let mut others = open(&server, "/b").await;
     // Where both were is now what stands in the place of the first.
-    let next = parrot("{any}", r#""word": "x", "lasting": true"#);
+    let next = parrot("/{any}", r#""word": "x", "lasting": true"#);
     let elsewhere = second.replace(r#""path": "b""#, r#""path": "elsewhere/b""#);
     let changes = server.reload(&[&next, &elsewhere]).await.unwrap();
     assert_eq!((changes.kept, changes.changed, changes.removed), (1, 1, 0));

@@ -502,6 +502,23 @@ async fn a_hundred_requests_at_once_cost_one_look() {
 }
 
 #[tokio::test]
+async fn only_so_many_passwords_wait_wherever_they_come_from() {
+    let bench = Bench::new();
+    let mut requests = Vec::new();
+    for index in 0..40 {
+        let mut request = basic("alice", &index.to_string());
+        request.peer = ([192, 0, 2, index], 1).into();
+        requests.push(request);
+    }
+    let asked = requests.iter().map(|request| bench.refused(request));
+    let answers = futures_util::future::join_all(asked).await;
+    let count = |status| answers.iter().filter(|answer| answer.0 == status).count();
+    assert_eq!((count(401), count(503)), (32, 8));
+    // Then there is room again.
+    bench.ask(&basic("alice", "right")).await.unwrap();
+}
+
+#[tokio::test]
 async fn who_goes_away_is_counted_too() {
     let bench = Bench::new();
     for guess in 0..10 {
