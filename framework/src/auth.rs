@@ -2,6 +2,7 @@
 
 mod attempts;
 mod authenticator;
+mod authorities;
 mod credentials;
 mod gate;
 mod holding;
@@ -13,6 +14,7 @@ mod users;
 mod watched;
 
 pub use self::authenticator::Authenticator;
+pub use self::authorities::Authorities;
 pub(crate) use self::credentials::{conceal, remove};
 pub(crate) use self::holding::Permission;
 pub use self::holding::{is_name, is_permission, parse_quantity};

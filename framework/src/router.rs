@@ -158,6 +158,7 @@ pub struct Router {
     proxy_name: String,
     authenticator: Option<Arc<Authenticator>>,
     ledger: Arc<Ledger>,
+    limits: Limits,
     is_isolated: bool,
     /// What the endpoints were started with.
     started_with: Option<StartContext>,
@@ -243,6 +244,7 @@ impl Router {
             proxy_name: proxy_name.into(),
             authenticator: None,
             ledger: Arc::default(),
+            limits: Limits::default(),
             is_isolated: false,
             started_with: None,
         })
@@ -270,19 +272,25 @@ impl Router {
     }
 
     /// Goes on where `before` ends: with what its identities have used, and with its tunnels, which
-    /// from now on end when this router's authenticator does not let their identities in.
+    /// from now on end when this router's authenticator does not let their identities in. Endpoints
+    /// that both have are from now on held to this router's limits.
     pub(crate) fn take_over(&mut self, before: &Self) {
         self.ledger = before.ledger.clone();
         self.ledger.set_authenticator(self.authenticator.clone());
+        if let (Some(now), Some(before)) = (&self.authenticator, &before.authenticator) {
+            now.take_over(before);
+        }
+        for service in self.services() {
+            service.limit(&self.limits);
+        }
     }
 
     /// Holds every endpoint to `limits`. Without, it is held to their defaults.
     #[must_use]
     pub fn with_limits(mut self, limits: &Limits) -> Self {
-        for mount in &mut self.mounts {
-            if let Some(service) = Arc::get_mut(&mut mount.service) {
-                service.limit(mount.kind, limits);
-            }
+        self.limits = limits.clone();
+        for service in self.services() {
+            service.limit(limits);
         }
         self
     }
@@ -441,9 +449,14 @@ impl Router {
         };
         let response = mount.service.handle(request).await?;
         let mut response = check_shape(response, is_tunnel)?;
-        if let Body::Flow(flow) = response.body {
-            response.body = Body::Flow(self.ledger.guard(flow, identity, admission));
-        }
+        response.body = match response.body {
+            Body::Flow(flow) => Body::Flow(self.ledger.guard(flow, identity, admission)),
+            Body::Stream(content) => {
+                let content = self.ledger.guard_content(content, identity);
+                Body::Stream(mount.service.hold(content))
+            }
+            body => body,
+        };
         Ok(response)
     }
 

@@ -6,6 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use tokio::runtime;
+
+use crate::signals::Signals;
 
 /// Permissions of anyone but the owner.
 const OTHERS: u32 = 0o077;
@@ -75,17 +78,34 @@ fn strip_newline(text: &mut String) {
 }
 
 fn from_terminal(prompt: &str) -> io::Result<String> {
-    let stdin = io::stdin();
-    let mut line = String::new();
-    {
-        let _silence = Silence::begin()?;
-        let mut out = io::stderr().lock();
-        write!(out, "{prompt}: ")?;
-        out.flush()?;
-        stdin.read_line(&mut line)?;
-        // The user's own line end was not shown either.
-        writeln!(out)?;
-    }
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let line = runtime.block_on(line_unless_interrupted(prompt));
+    // The terminal is still being read after a signal.
+    runtime.shutdown_background();
+    line
+}
+
+/// One line from the terminal. A signal that would end the program is an error: the terminal stays
+/// behind and has to show again what is typed.
+async fn line_unless_interrupted(prompt: &str) -> io::Result<String> {
+    let mut signals = Signals::new()?;
+    let _silence = Silence::begin()?;
+    let mut out = io::stderr();
+    write!(out, "{prompt}: ")?;
+    out.flush()?;
+    let typed = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let line = tokio::select! {
+        line = typed => line.map_err(io::Error::other)?,
+        () = signals.next() => Err(io::Error::other("interrupted")),
+    };
+    // The user's own line end was not shown either.
+    writeln!(out)?;
+    let mut line = line?;
     strip_newline(&mut line);
     Ok(line)
 }

@@ -4,18 +4,24 @@
 //! where other proofs of an identity count as well. That the client has the private key is a part of
 //! every handshake (RFC 8446 §4.4.3).
 
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use boring::asn1::{Asn1Time, Asn1TimeRef};
+use boring::error::ErrorStack;
+use boring::ex_data::Index;
 use boring::hash::{MessageDigest, hash};
 use boring::nid::Nid;
-use boring::ssl::{SslContextBuilder, SslOptions, SslRef, SslVerifyMode};
-use boring::x509::store::X509StoreBuilder;
-use boring::x509::{X509, X509Ref};
-use pasque::auth::ClientCertificate;
+use boring::ssl::{Ssl, SslContextBuilder, SslOptions, SslRef, SslVerifyMode};
+use boring::stack::Stack;
+use boring::x509::store::{X509Store, X509StoreBuilder};
+use boring::x509::{X509, X509Ref, X509StoreContext};
+use pasque::auth::{Authenticator, Authorities, ClientCertificate};
 use pasque::config::AuthConfig;
+use tracing::error;
 
 use crate::tls::TlsError;
 
@@ -55,13 +61,11 @@ impl ClientCertificates {
             if certificates.is_empty() {
                 return Err(TlsError::NoClientCa(file.clone()));
             }
-            let mut store = X509StoreBuilder::new()?;
-            for certificate in certificates {
+            for certificate in &certificates {
                 // A hint which of its certificates the client is to show.
-                builder.add_client_ca(&certificate)?;
-                store.add_cert(certificate)?;
+                builder.add_client_ca(certificate)?;
             }
-            builder.set_cert_store_builder(store);
+            builder.set_cert_store(store(&certificates)?);
         }
         // A resumed session shows no certificate, and keeps what was known of an old one.
         builder.set_options(SslOptions::NO_TICKET);
@@ -70,19 +74,83 @@ impl ClientCertificates {
     }
 }
 
+fn store(authorities: &[X509]) -> Result<X509Store, ErrorStack> {
+    let mut store = X509StoreBuilder::new()?;
+    for authority in authorities {
+        store.add_cert(authority)?;
+    }
+    Ok(store.build())
+}
+
+/// The store that a handshake verifies chains with, where that is not its context's.
+static STORE: LazyLock<Option<Index<Ssl, X509Store>>> = LazyLock::new(|| Ssl::new_ex_index().ok());
+
+/// Has handshakes verify chains up to the authorities of now: those of their context are from the last
+/// reload.
+#[derive(Default)]
+pub(crate) struct Verifier(Option<(Arc<Authorities>, X509Store)>);
+
+impl Verifier {
+    /// Makes the handshake of `ssl`, which has not begun, verify chains for `authenticator`.
+    pub(crate) fn prepare(&mut self, ssl: &mut SslRef, authenticator: Option<&Authenticator>) {
+        let Some(now) = authenticator.and_then(Authenticator::authorities) else {
+            return;
+        };
+        if !matches!(&self.0, Some((known, _)) if Arc::ptr_eq(known, &now)) {
+            let certificates = X509::stack_from_pem(now.pem().as_bytes());
+            match certificates.and_then(|certificates| store(&certificates)) {
+                Ok(store) => self.0 = Some((now, store)),
+                // Whom it no longer names is not let in, whatever a chain is verified with.
+                Err(error) => error!(%error, "authorities for client certificates"),
+            }
+        }
+        if let (Some((_, store)), Some(index)) = (&self.0, *STORE)
+            && ssl.set_verify_cert_store(store.clone()).is_ok()
+        {
+            ssl.set_ex_data(index, store.clone());
+        }
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verifier")
+    }
+}
+
 /// The certificate that the other end showed in the handshake; `None` when it showed none, or one
 /// that nobody can make sense of.
 pub(crate) fn shown(ssl: &SslRef) -> Option<ClientCertificate> {
     let leaf = ssl.peer_certificate()?;
     let spki = leaf.public_key().ok()?.public_key_to_der().ok()?;
-    let mut spki_sha256 = [0; 32];
-    spki_sha256.copy_from_slice(&hash(MessageDigest::sha256(), &spki).ok()?);
     Some(ClientCertificate {
-        spki_sha256,
+        spki_sha256: sha256(&spki)?,
         name: name(&leaf),
         not_after: time(leaf.not_after()),
-        is_chain_verified: ssl.verify_result().is_ok(),
+        authority: authority(ssl, &leaf),
     })
+}
+
+/// Up to whom the handshake has verified the chain of `leaf`. TLS says only whether it has.
+fn authority(ssl: &SslRef, leaf: &X509Ref) -> Option<[u8; 32]> {
+    ssl.verify_result().ok()?;
+    let of_handshake = STORE.and_then(|index| ssl.ex_data(index));
+    let store = of_handshake.map_or_else(|| ssl.ssl_context().cert_store(), |store| &**store);
+    let none = Stack::new().ok()?;
+    let chain = ssl.peer_cert_chain().unwrap_or(&none);
+    let mut cx = X509StoreContext::new().ok()?;
+    let digest = cx.init(store, leaf, chain, |cx| {
+        let is_verified = cx.verify_cert()?;
+        let last = cx.chain().and_then(|chain| chain.iter().next_back());
+        let der = last.filter(|_| is_verified).map(|last| last.to_der());
+        Ok(der.transpose()?.and_then(|der| sha256(&der)))
+    });
+    digest.ok()?
+}
+
+fn sha256(bytes: &[u8]) -> Option<[u8; 32]> {
+    let digest = hash(MessageDigest::sha256(), bytes).ok()?;
+    digest.as_ref().try_into().ok()
 }
 
 /// The first name of the subject's alternative names, or else its common name. One with control

@@ -17,6 +17,7 @@ mod mailbox;
 mod monitor;
 mod output;
 mod reload;
+mod routes;
 mod server;
 mod server_task;
 mod settings;

@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use boring::ssl::SslRef;
 use pasque::config::{Limits, Retry};
 use quiche::RecvInfo;
 
 use crate::cid::Cid;
+use crate::client_certificate::Verifier;
 use crate::connection::{ServerSide, Shared};
 use crate::token::TokenKey;
 
@@ -99,6 +101,7 @@ pub(crate) struct Listener {
     pub(crate) places: Arc<Places>,
     pub(crate) tokens: TokenKey,
     pub(crate) retry: Retry,
+    pub(crate) verifier: Verifier,
 }
 
 /// What becomes of a packet that belongs to no connection.
@@ -118,6 +121,13 @@ pub(crate) enum Verdict {
 }
 
 impl Listener {
+    /// Prepares the handshake of a new connection, which has not begun.
+    pub(crate) fn prepare(&mut self, ssl: &mut SslRef) {
+        let router = self.shared.site.router();
+        let authenticator = router.authenticator().map(|it| &**it);
+        self.verifier.prepare(ssl, authenticator);
+    }
+
     /// Judges a packet with a long header; `len` is the length of the datagram, in bytes.
     pub(crate) fn judge(
         &mut self,

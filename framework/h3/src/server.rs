@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::coop::unconstrained;
 use tracing::{debug, info, warn};
 
-use crate::client_certificate::ClientCertificates;
+use crate::client_certificate::{ClientCertificates, Verifier};
 use crate::connection::Shared;
 use crate::diagnostics;
 use crate::listener::{Listener, Places};
@@ -195,6 +195,7 @@ impl Server {
                 places: self.places.clone(),
                 tokens: tokens.clone(),
                 retry: self.retry,
+                verifier: Verifier::default(),
             };
             let settings = self.settings.clone();
             let tls = self

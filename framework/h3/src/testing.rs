@@ -16,7 +16,7 @@ use pasque::{Mount, Request, Response, Router, Site, StartContext, endpoint_type
 use tokio::task::coop::unconstrained;
 
 use crate::client::{ClientConfig, Dialer, Handle, finish};
-use crate::client_certificate::ClientCertificates;
+use crate::client_certificate::{ClientCertificates, Verifier};
 use crate::connection::Shared;
 use crate::listener::{Listener, Places};
 use crate::mailbox::{Mailbox, Message};
@@ -145,6 +145,7 @@ impl TestServer {
                 places: places.clone(),
                 tokens,
                 retry: Retry::Always,
+                verifier: Verifier::default(),
             }),
             pulse: None,
         });

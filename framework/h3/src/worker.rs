@@ -2,7 +2,7 @@
 //! sleeps only when a turn did nothing.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::listener::{Listener, Verdict};
 use crate::mailbox::{ConnectionKey, Mailbox, Message};
 use crate::output::Output;
 use crate::reload::Reconfiguration;
+use crate::routes::Routes;
 use crate::socket::{Received, Socket};
 use crate::token::TokenKey;
 
@@ -55,7 +56,7 @@ pub(crate) struct Worker {
     h3: h3::Config,
     limits: Limits,
     connections: Slab<Connection>,
-    routes: HashMap<Cid, usize>,
+    routes: Routes,
     mailbox: Arc<Mailbox>,
     /// The mailboxes of all workers, by index.
     workers: Arc<[Arc<Mailbox>]>,
@@ -104,7 +105,7 @@ impl Worker {
             h3: parts.h3,
             limits: parts.limits,
             connections: Slab::new(),
-            routes: HashMap::new(),
+            routes: Routes::default(),
             mailbox,
             workers: parts.workers,
             messages: Vec::new(),
@@ -372,7 +373,7 @@ impl Worker {
                 Some(Form::Short(cid)) => match last {
                     Some((known, slot)) if known == cid => Some(slot),
                     _ => match self.routes.get(&cid) {
-                        Some(&slot) => {
+                        Some(slot) => {
                             last = Some((cid, slot));
                             Some(slot)
                         }
@@ -441,7 +442,7 @@ impl Worker {
         let len = packet.len();
         let header = quiche::Header::from_slice(packet, crate::settings::CID_LEN).ok()?;
         let cid = Cid::copy_from(&header.dcid);
-        if let Some(&slot) = self.routes.get(&cid) {
+        if let Some(slot) = self.routes.get(&cid) {
             return Some(slot);
         }
         // The type of a packet is known only where its version is.
@@ -491,7 +492,8 @@ impl Worker {
                     ),
                 };
                 let first = Cid::copy_from(&header.dcid);
-                let quic = accepted.ok()?;
+                let mut quic = accepted.ok()?;
+                listener.prepare(quic.as_mut());
                 let Some(place) = place else {
                     self.refuse(quic, packet, info);
                     return None;
@@ -637,7 +639,7 @@ impl Worker {
 
     fn forget(&mut self, slot: usize) {
         self.connections.remove(slot);
-        self.routes.retain(|_, &mut other| other != slot);
+        self.routes.forget(slot);
     }
 
     /// Gives the peer fresh connection IDs, and forgets those that it has retired.

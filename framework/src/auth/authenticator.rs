@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::authorities::Authorities;
 use super::credentials::{self, Credentials, Field, Malformed, Secret};
 use super::gate::Gate;
 use super::holding::Holding;
@@ -31,10 +32,11 @@ pub struct Authenticator {
     tokens: Option<Watched<TokenSecret>>,
     users: Option<Watched<Users>>,
     roster: Option<Watched<Roster>>,
-    /// What everybody has whose certificate's chain was verified; `None`: that alone is nothing.
-    authority: Option<Holding>,
+    authorities: Option<Watched<Authorities>>,
+    /// What everybody has whom one of them vouches for.
+    vouched: Holding,
     revoked: Option<Watched<Revoked>>,
-    gate: Gate,
+    gate: Mutex<Gate>,
     next_look: Mutex<Instant>,
 }
 
@@ -57,10 +59,6 @@ impl Authenticator {
         refuse: impl Fn(&str, String) -> ConfigError,
     ) -> Result<Self, ConfigError> {
         let open = Opener { refuse };
-        let authority = config.client_ca_file.as_ref().map(|_| Holding {
-            permissions: config.client_ca_permissions.clone(),
-            ..Holding::default()
-        });
         Ok(Self {
             tokens: open.file(
                 "jwt_secret_file",
@@ -86,10 +84,37 @@ impl Authenticator {
                 Privacy::Public,
                 Revoked::parse,
             )?,
-            authority,
-            gate: Gate::new(),
+            authorities: open.file(
+                "client_ca_file",
+                config.client_ca_file.as_deref(),
+                Privacy::Public,
+                Authorities::parse,
+            )?,
+            vouched: Holding {
+                permissions: config.client_ca_permissions.clone(),
+                ..Holding::default()
+            },
+            gate: Mutex::new(Gate::new()),
             next_look: Mutex::new(Instant::now() + LOOK_EVERY),
         })
+    }
+
+    /// Goes on where `before` ends: with the passwords that were found right, and with those who guess.
+    pub(crate) fn take_over(&self, before: &Self) {
+        let gate = before.gate();
+        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = gate;
+    }
+
+    fn gate(&self) -> Gate {
+        let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        gate.clone()
+    }
+
+    /// The authorities that vouch for client certificates now, for the engine to verify chains with;
+    /// `None`: nobody does.
+    pub fn authorities(&self) -> Option<Arc<Authorities>> {
+        self.look_at_files();
+        self.authorities.as_ref().map(Watched::get)
     }
 
     /// Who sent `request`. Credentials in its fields go before a certificate. Slow work, such as
@@ -126,7 +151,7 @@ impl Authenticator {
                 from_token(&secret.get(), &token)?
             }
             (Ok(Some(Credentials::Basic { name, password })), _, Some(users)) => {
-                let gate = &self.gate;
+                let gate = self.gate();
                 let user = gate.pass(users.get(), &name, password, presented.peer);
                 from_user(&user.await?)
             }
@@ -207,12 +232,12 @@ impl Authenticator {
                 member.holding.expires,
             ));
         }
-        let authority = self
+        let authorities = self.authorities.as_ref().map(Watched::get)?;
+        certificate
             .authority
-            .as_ref()
-            .filter(|_| certificate.is_chain_verified)?;
+            .filter(|authority| authorities.contains(authority))?;
         let name = certificate.name.as_deref()?;
-        super::holding::is_name(name).then(|| identity(name, authority, certificate.not_after))
+        super::holding::is_name(name).then(|| identity(name, &self.vouched, certificate.not_after))
     }
 
     fn is_revoked(&self, identity: &Identity) -> bool {
@@ -252,6 +277,7 @@ impl Authenticator {
         self.tokens.iter().for_each(Watched::refresh);
         self.users.iter().for_each(Watched::refresh);
         self.roster.iter().for_each(Watched::refresh);
+        self.authorities.iter().for_each(Watched::refresh);
         self.revoked.iter().for_each(Watched::refresh);
     }
 }

@@ -43,8 +43,8 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    /// Users whose password was right, as they stood in the file then: what has changed since is
-    /// another [`User`].
+    /// Users whose password was right, as they stood in the file then. A hash that has changed since
+    /// is that of another password, or has another salt.
     known: HashMap<Mark, Arc<User>>,
     /// What is being looked at, or waits for it.
     looks: HashMap<Mark, Look>,
@@ -74,7 +74,7 @@ impl Gate {
             let mut state = self.state();
             let current = users.get(name);
             if let (Some(known), Some(current)) = (state.known.get(&mark), current)
-                && Arc::ptr_eq(known, current)
+                && known.hash == current.hash
             {
                 return Ok(current.clone());
             }

@@ -63,9 +63,11 @@ pub fn is_permission(text: &str) -> bool {
     (1..=PERMISSION_MAX_LEN).contains(&text.len()) && text.bytes().all(is_allowed)
 }
 
-/// Whether `text` can name an identity: 1 to 255 bytes without control characters.
+/// Whether `text` can name an identity: 1 to 255 bytes without control characters, of which a line of
+/// the revoked file can hold every one.
 pub fn is_name(text: &str) -> bool {
-    (1..=NAME_MAX_LEN).contains(&text.len()) && !text.contains(char::is_control)
+    let is_whole_line = text.trim() == text && !text.starts_with('#');
+    (1..=NAME_MAX_LEN).contains(&text.len()) && !text.contains(char::is_control) && is_whole_line
 }
 
 impl<'de> Deserialize<'de> for Permission {
@@ -206,7 +208,15 @@ mod tests {
             assert!(!is_permission(wrong), "{wrong:?}");
         }
         assert!(is_name("Zoë Müller <z@example.net>"));
-        for wrong in ["", "a\u{1b}[2J", "a\nb", &"x".repeat(256)] {
+        for wrong in [
+            "",
+            "a\u{1b}[2J",
+            "a\nb",
+            &"x".repeat(256),
+            " a",
+            "a\u{a0}",
+            "#a",
+        ] {
             assert!(!is_name(wrong), "{wrong:?}");
         }
     }

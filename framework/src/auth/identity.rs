@@ -74,8 +74,9 @@ pub struct ClientCertificate {
     pub name: Option<String>,
     /// When the certificate expires.
     pub not_after: Option<SystemTime>,
-    /// Whether its chain was verified up to an authority of `client_ca_file`.
-    pub is_chain_verified: bool,
+    /// The authority of `client_ca_file` that its chain was verified up to: the SHA-256 of that
+    /// authority's certificate, DER. `None`: its chain leads to none of them.
+    pub authority: Option<[u8; 32]>,
 }
 
 impl Identity {

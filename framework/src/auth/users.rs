@@ -104,6 +104,7 @@ impl Roster {
 }
 
 /// Who is shut out, whatever they present: names, IDs of tokens and digests of keys, one to a line.
+/// Digests are spelled as in the roster.
 #[derive(Debug)]
 pub(super) struct Revoked(HashSet<String>);
 
@@ -112,8 +113,13 @@ impl Revoked {
     #[expect(clippy::unnecessary_wraps, reason = "all files are read by one type")]
     pub(super) fn parse(text: &str, _file: &Path) -> Result<Self, ConfigError> {
         let lines = text.lines().map(str::trim);
-        let entries = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        Ok(Self(entries.map(str::to_owned).collect()))
+        let mut entries = HashSet::new();
+        for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            // Beside itself, because it may be the ID of a token.
+            entries.extend(parse_digest(line).map(|digest| hex(&digest)));
+            entries.insert(line.to_owned());
+        }
+        Ok(Self(entries))
     }
 
     pub(super) fn contains(&self, entry: &str) -> bool {

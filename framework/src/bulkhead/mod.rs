@@ -16,13 +16,13 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tokio::runtime::{self, Runtime};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
@@ -65,9 +65,9 @@ impl Enclosed {
         }
     }
 
-    /// Holds the endpoint to `limits`, before it is started.
-    pub(crate) fn limit(&mut self, kind: &EndpointType, limits: &Limits) {
-        self.bulkhead = Arc::new(Bulkhead::new(kind, limits));
+    /// Holds the endpoint to `limits` from now on. Calls that run already have the time that they had.
+    pub(crate) fn limit(&self, limits: &Limits) {
+        self.bulkhead.limit(limits);
     }
 
     /// The endpoint; `None` once it has failed to start.
@@ -145,10 +145,10 @@ struct Bulkhead {
     tag: &'static str,
     code: Code,
     is_inline: bool,
-    limits: HandleLimits,
+    limits: RwLock<HandleLimits>,
     runtime: Option<OwnRuntime>,
-    /// Calls of `handle` that may begin now.
-    places: Arc<Semaphore>,
+    /// Calls of `handle` under way, those included that were given up and still block.
+    running: AtomicUsize,
     /// When the endpoint panicked, within [`PANIC_WINDOW`]; no more than are allowed.
     panics: Mutex<VecDeque<Instant>>,
 }
@@ -160,20 +160,34 @@ struct HandleLimits {
     panics: usize,
 }
 
-impl Bulkhead {
-    fn new(kind: &EndpointType, limits: &Limits) -> Self {
-        let limits = HandleLimits {
+impl From<&Limits> for HandleLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
             calls: limits.requests_per_endpoint,
             time: limits.handle_timeout,
             panics: limits.panics_per_minute,
-        };
+        }
+    }
+}
+
+/// A call of `handle` under way; over when this is dropped.
+struct Place(Arc<Bulkhead>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Bulkhead {
+    fn new(kind: &EndpointType, limits: &Limits) -> Self {
         Self {
             tag: kind.tag,
             code: Code::of(kind.tag),
             is_inline: kind.inline,
-            limits,
+            limits: RwLock::new(limits.into()),
             runtime: None,
-            places: Arc::new(Semaphore::new(limits.calls)),
+            running: AtomicUsize::new(0),
             panics: Mutex::default(),
         }
     }
@@ -185,9 +199,22 @@ impl Bulkhead {
         Ok(())
     }
 
-    /// Calls of `handle` under way, those included that were given up and still block.
-    fn running(&self) -> usize {
-        self.limits.calls - self.places.available_permits()
+    fn limit(&self, limits: &Limits) {
+        let mut current = self.limits.write().unwrap_or_else(PoisonError::into_inner);
+        *current = limits.into();
+    }
+
+    fn limits(&self) -> HandleLimits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more call, unless there are `limit` already.
+    fn place(self: &Arc<Self>, limit: usize) -> Option<Place> {
+        let add = |running: usize| (running < limit).then_some(running + 1);
+        let taken = self
+            .running
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        taken.is_ok().then(|| Place(self.clone()))
     }
 
     async fn handle(
@@ -198,7 +225,8 @@ impl Bulkhead {
         if self.is_closed(Instant::now()) {
             return Err(unavailable("the endpoint has panicked too often"));
         }
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        let limits = self.limits();
+        let Some(place) = self.place(limits.calls) else {
             return Err(unavailable("the endpoint has too many requests"));
         };
         let bulkhead = self.clone();
@@ -208,11 +236,11 @@ impl Bulkhead {
             let response = endpoint.get().handle(request).await?;
             Ok(bulkhead.contain(response))
         });
-        match timeout(self.limits.time, self.run(answer)).await {
+        match timeout(limits.time, self.run(answer)).await {
             Ok(answer) => answer,
             Err(_late) => {
-                let (endpoint, limit) = (self.tag, self.limits.time);
-                let running = self.running();
+                let (endpoint, limit) = (self.tag, limits.time);
+                let running = self.running.load(Ordering::Relaxed);
                 warn!(
                     endpoint,
                     ?limit,
@@ -272,12 +300,13 @@ impl Bulkhead {
     fn note_panic(&self, hook: &str, now: Instant) {
         let mut panics = self.lock();
         forget_old(&mut panics, now);
-        if panics.len() >= self.limits.panics {
+        let allowed = self.limits().panics;
+        if panics.len() >= allowed {
             // It is closed; only tunnels that were open before still panic, and the log knows.
             return;
         }
         panics.push_back(now);
-        let is_last = panics.len() >= self.limits.panics;
+        let is_last = panics.len() >= allowed;
         drop(panics);
         error!(endpoint = self.tag, hook, "an endpoint panicked");
         if is_last {
@@ -292,7 +321,7 @@ impl Bulkhead {
     fn is_closed(&self, now: Instant) -> bool {
         let mut panics = self.lock();
         forget_old(&mut panics, now);
-        panics.len() >= self.limits.panics
+        panics.len() >= self.limits().panics
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Instant>> {

@@ -9,6 +9,7 @@ use crate::flow::{Flow, FlowCx, Outbox};
 use crate::packet::{Batch, Packet};
 use crate::prelude::{async_trait, typetag};
 use crate::router::{Mount, Router};
+use crate::site::Site;
 use crate::template::PathTemplate;
 use crate::wire::capsule::Admit;
 
@@ -156,6 +157,49 @@ async fn a_panic_ends_its_request_and_many_close_the_endpoint() {
     assert!(answer.headers.contains_key("retry-after"));
 }
 
+#[tokio::test]
+async fn other_limits_count_for_an_endpoint_that_runs() {
+    let start = StartContext::new(".");
+    let limited = |limits: &Limits| {
+        let keys = serde_json::json!({});
+        let router = Router::new(vec![mount("").with_keys(keys)], "test").unwrap();
+        router.with_limits(limits)
+    };
+    let mut router = limited(&Limits {
+        panics_per_minute: 2,
+        ..Limits::default()
+    });
+    router.start(&start).await.unwrap();
+    let (site, _retired) = Site::new(router);
+    let status = async |at: &str| site.dispatch(get(at)).await.status.as_u16();
+    let reload = async |limits: Limits| {
+        let mut next = limited(&limits);
+        let changes = next.start_after(&site.router(), &start).await.unwrap();
+        assert_eq!((changes.kept, changes.changed), (1, 0));
+        // It is in force with the rest, and not before.
+        site.replace(next);
+    };
+    for expected in [500, 500, 503] {
+        assert_eq!(status("handle").await, expected);
+    }
+    let limits = Limits {
+        handle_timeout: Duration::from_millis(20),
+        requests_per_endpoint: 1,
+        ..Limits::default()
+    };
+    reload(limits.clone()).await;
+    let [late, beyond] = ["cancelled", "handle"].map(status);
+    assert_eq!(tokio::join!(late, beyond), (503, 503));
+    assert_eq!(status("handle").await, 500);
+    reload(Limits {
+        requests_per_endpoint: 2,
+        ..limits
+    })
+    .await;
+    let [late, beside] = ["cancelled", "handle"].map(status);
+    assert_eq!(tokio::join!(late, beside), (503, 500));
+}
+
 #[test]
 fn an_endpoint_that_was_closed_opens_again_after_a_minute() {
     let limits = Limits {
@@ -285,7 +329,9 @@ async fn an_endpoint_that_blocks_is_given_up_and_blocks_nobody_else() {
     router.start(&StartContext::new(".")).await.unwrap();
 
     let ask = || router.dispatch(Request::get("/blocking"));
+    let asked = Instant::now();
     let answers = futures_util::future::join_all((0..4).map(|_| ask())).await;
+    assert!(asked.elapsed() < Duration::from_secs(5));
     assert!(answers.iter().all(|answer| answer.status.as_u16() == 503));
     assert_eq!(INSIDE.load(Ordering::SeqCst), THREADS);
     // The other endpoint's threads are its own.

@@ -120,12 +120,6 @@ impl super::ServerConfig {
         };
         let at = JsonPath::default().key("auth");
         let refuse = |key: &str, message| self.source.error(&at.key(key), End::Value, message);
-        if let Some(path) = &auth.client_ca_file {
-            std::fs::read(path).map_err(|error| {
-                let message = format!("cannot read {}: {error}", path.display());
-                refuse("client_ca_file", message)
-            })?;
-        }
         Authenticator::open(auth, refuse).map(Some)
     }
 }

@@ -73,7 +73,8 @@ impl Seat {
         let taken = account
             .tunnels
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-        taken.is_ok().then_some(Self { account })
+        // Made only when it was taken: dropping one gives a place back.
+        taken.is_ok().then(|| Self { account })
     }
 }
 

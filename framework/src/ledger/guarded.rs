@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use futures_util::Stream;
+use http::StatusCode;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::account::Seat;
@@ -17,8 +21,11 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, StreamError};
 use crate::flow::{Flow, FlowCx, Sent};
 use crate::packet::{Batch, Packet};
+use crate::response::BodyStream;
 use crate::wire::capsule::{Admit, Capsule};
-use http::StatusCode;
+
+/// Why something under way ends.
+const NOT_LET_IN: &str = "the identity has expired or was revoked";
 
 /// A flow that ends when its identity is not let in any more or has used up its volume, and that
 /// drops what exceeds its rate, in both directions.
@@ -48,23 +55,15 @@ impl Guarded {
 
     /// Ends the tunnel when its time is over.
     fn check(&mut self, cx: &FlowCx<'_>) -> Result<()> {
-        let Self {
-            identity, ledger, ..
-        } = self;
-        let pause = || match identity.expires() {
-            Some(expires) => {
-                let left = expires.duration_since(SystemTime::now());
-                left.unwrap_or_default().min(ledger.check_interval)
-            }
-            None => ledger.check_interval,
-        };
-        if self.timer.is_due(cx, pause) && !ledger.is_valid(identity) {
+        match self
+            .timer
+            .has_ended(&mut cx.task(), &self.identity, &self.ledger)
+        {
             // The next request is told so by its answer.
-            let message = "the identity has expired or was revoked";
-            return Err(Error::new(StatusCode::UNAUTHORIZED, message)
-                .with_stream_error(StreamError::RequestCancelled));
+            true => Err(Error::new(StatusCode::UNAUTHORIZED, NOT_LET_IN)
+                .with_stream_error(StreamError::RequestCancelled)),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Counts what the flow has put out during a call, which began at `before`.
@@ -123,6 +122,38 @@ impl Flow for Guarded {
 
     fn admit_capsule(&self, kind: u64, len: u64, start: &[u8]) -> Admit {
         self.flow.admit_capsule(kind, len, start)
+    }
+}
+
+/// Content that breaks off when the identity that asked for it is not let in any more.
+pub(super) struct GuardedContent {
+    content: BodyStream,
+    identity: Identity,
+    ledger: Arc<Ledger>,
+    timer: Timer,
+}
+
+impl GuardedContent {
+    pub(super) fn new(content: BodyStream, identity: Identity, ledger: Arc<Ledger>) -> Self {
+        Self {
+            content,
+            identity,
+            ledger,
+            timer: Timer::default(),
+        }
+    }
+}
+
+impl Stream for GuardedContent {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.timer.has_ended(cx, &this.identity, &this.ledger) {
+            let error = io::Error::new(io::ErrorKind::PermissionDenied, NOT_LET_IN);
+            return Poll::Ready(Some(Err(error)));
+        }
+        this.content.as_mut().poll_next(cx)
     }
 }
 
@@ -198,17 +229,28 @@ struct Timer {
 }
 
 impl Timer {
+    /// Whether `identity`, looked at when the time is up, is not let in any more.
+    fn has_ended(&mut self, task: &mut Context<'_>, identity: &Identity, ledger: &Ledger) -> bool {
+        let pause = || match identity.expires() {
+            Some(expires) => {
+                let left = expires.duration_since(SystemTime::now());
+                left.unwrap_or_default().min(ledger.check_interval)
+            }
+            None => ledger.check_interval,
+        };
+        self.is_due(task, pause) && !ledger.is_valid(identity)
+    }
+
     /// Whether the time is up, which then begins anew and lasts for `pause`.
-    fn is_due(&mut self, cx: &FlowCx<'_>, pause: impl Fn() -> Duration) -> bool {
+    fn is_due(&mut self, task: &mut Context<'_>, pause: impl Fn() -> Duration) -> bool {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(pause())));
-        let mut task = cx.task();
         let wakes = |waker: &Waker| waker.will_wake(task.waker());
         if !sleep.is_elapsed() && self.waker.as_ref().is_some_and(wakes) {
             return false;
         }
         self.waker = Some(task.waker().clone());
         let mut is_due = false;
-        while sleep.as_mut().poll(&mut task).is_ready() {
+        while sleep.as_mut().poll(task).is_ready() {
             is_due = true;
             // An identity that is over for good is not let in, and the flow not asked again.
             let pause = pause().max(Duration::from_millis(1));

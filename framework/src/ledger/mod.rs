@@ -12,11 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use self::account::{Accounts, Seat};
 use self::bucket::Clock;
-use self::guarded::{Guarded, Meter};
+use self::guarded::{Guarded, GuardedContent, Meter};
 use crate::auth::{Authenticator, Identity};
 use crate::error::{Error, Result, StreamError};
 use crate::flow::Flow;
 use crate::proxy_status::ProxyError;
+use crate::response::BodyStream;
 
 /// How often a running tunnel asks whether its client would still be let in.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
@@ -98,6 +99,18 @@ impl Ledger {
             return flow;
         }
         Box::new(Guarded::new(flow, identity, admission.meter, self.clone()))
+    }
+
+    /// The same content, broken off when `identity` is not let in any more.
+    pub(crate) fn guard_content(
+        self: &Arc<Self>,
+        content: BodyStream,
+        identity: Identity,
+    ) -> BodyStream {
+        if identity.is_anonymous() {
+            return content;
+        }
+        Box::pin(GuardedContent::new(content, identity, self.clone()))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -12,7 +13,7 @@ use crate::config::Limits;
 use crate::endpoint::{Endpoint, EndpointType, StartContext};
 use crate::error::Result;
 use crate::request::Request;
-use crate::response::Response;
+use crate::response::{BodyStream, Response};
 
 /// Where the endpoint of a service goes when nobody needs it any more.
 pub(crate) type Retire = UnboundedSender<Enclosed>;
@@ -53,9 +54,9 @@ impl Service {
         self.is_started
     }
 
-    /// Holds the endpoint to `limits`, before it is started.
-    pub(super) fn limit(&mut self, kind: &EndpointType, limits: &Limits) {
-        self.endpoint.limit(kind, limits);
+    /// Holds the endpoint to `limits` from now on.
+    pub(super) fn limit(&self, limits: &Limits) {
+        self.endpoint.limit(limits);
     }
 
     /// The endpoint; `None` once it has failed to start.
@@ -66,6 +67,14 @@ impl Service {
     /// Has the endpoint answer a request.
     pub(super) async fn handle(&self, request: Request) -> Result<Response> {
         self.endpoint.handle(request).await
+    }
+
+    /// The same content of this endpoint, which is not stopped before that has ended.
+    pub(super) fn hold(self: &Arc<Self>, content: BodyStream) -> BodyStream {
+        let service = self.clone();
+        Box::pin(content.inspect(move |_| {
+            let _held = &service;
+        }))
     }
 
     /// Starts the endpoint, in the place of `former` if there is one, and with `is_isolated` on

@@ -300,6 +300,27 @@ async fn an_endpoint_sees_who_asks_and_not_how_they_showed_it() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_is_given_credentials_cannot_print_them_by_accident() {
+    let template = vec![PathTemplate::parse("/{port}/").unwrap()];
+    let mount = Mount::new(&DOOR, template, Box::new(TestDoor::default()));
+    let router = Router::new(vec![mount], "pasque").unwrap();
+    let mut request = Request::get("/1/");
+    for field in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION] {
+        let credentials = HeaderValue::from_static("Bearer planted");
+        request.headers.insert(field, credentials);
+    }
+    let response = router.dispatch(request).await;
+    let Body::Full(seen) = response.body else {
+        panic!("{response:?}")
+    };
+    let seen = String::from_utf8(seen.to_vec()).unwrap();
+    assert!(
+        seen.contains("authorization") && !seen.contains("planted"),
+        "{seen}"
+    );
+}
+
+#[tokio::test]
 async fn nobody_is_permitted_where_nobody_can_authenticate() {
     let template = vec![PathTemplate::parse("/{port}/").unwrap()];
     let door = TestDoor::default();

@@ -1,9 +1,12 @@
+mod identities;
+
 use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
 use serde::Deserialize;
 
 use super::*;
+use crate::config::EndpointConfig;
 use crate::endpoint::{Endpoint, StartContext};
 use crate::testing::{TestServer, TestTunnel};
 
@@ -47,7 +50,12 @@ impl Endpoint for TestParrot {
         self.start(cx).await
     }
 
-    async fn handle(&self, _: Request) -> Result<Response> {
+    async fn handle(&self, request: Request) -> Result<Response> {
+        if request.protocol.is_none() {
+            let mut response = Response::ok("");
+            response.body = Body::stream(futures_util::stream::pending());
+            return Ok(response);
+        }
         Ok(Response::flow(Talk(self.word.clone())))
     }
 
@@ -120,6 +128,18 @@ async fn what_is_the_same_goes_on_as_it_is() {
 }
 
 #[tokio::test]
+async fn what_is_started_in_other_circumstances_is_not_the_same() {
+    let text = parrot("p", r#""word": "a""#);
+    let server = TestServer::from_json(&text).await;
+    let mount = EndpointConfig::parse(&text).unwrap().into_mount();
+    let mut router = Router::new(vec![mount], "pasque").unwrap();
+    let elsewhere = StartContext::new("elsewhere");
+    let former = server.site().router();
+    let changes = router.start_after(&former, &elsewhere).await.unwrap();
+    assert_eq!((changes.kept, changes.changed), (0, 1));
+}
+
+#[tokio::test]
 async fn what_has_changed_takes_its_tunnels_over_if_they_may_go_on() {
     let server = TestServer::from_json(&parrot("p", r#""word": "a""#)).await;
     let (mut first, mut idle) = (open(&server, "/p").await, open(&server, "/p").await);
@@ -145,6 +165,28 @@ async fn what_has_changed_takes_its_tunnels_over_if_they_may_go_on() {
     // Without a datagram: a reload wakes it.
     idle.ended().await;
     first.ended().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_is_not_stopped_while_its_content_is_sent() {
+    let server = TestServer::from_json(&parrot("p", r#""word": "a""#)).await;
+    let ledger = ledger(&server, 0);
+    let response = server.site().dispatch(Request::get("/p")).await;
+    assert!(matches!(response.body, Body::Stream(_)));
+    let next = parrot("p", r#""word": "b""#);
+    server.reload(&[&next]).await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(counts(&ledger), [2, 0]);
+    drop(response);
+    tokio::time::timeout(crate::testing::PATIENCE, async {
+        while counts(&ledger) != [2, 1] {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -177,6 +219,22 @@ async fn a_tunnel_ends_where_its_request_would_reach_something_else() {
     for tunnel in &mut tunnels {
         tunnel.ended().await;
     }
+}
+
+#[tokio::test]
+async fn what_stands_in_the_place_of_one_takes_over_no_tunnels_of_another() {
+    let (first, second) = (parrot("a", r#""word": "a""#), parrot("b", r#""word": "b""#));
+    let server = TestServer::from_json(&first).await;
+    server.reload(&[&first, &second]).await.unwrap();
+    let mut own = open(&server, "/a").await;
+    let mut others = open(&server, "/b").await;
+    // Where both were is now what stands in the place of the first.
+    let next = parrot("/{any}", r#""word": "x", "lasting": true"#);
+    let elsewhere = second.replace(r#""path": "b""#, r#""path": "elsewhere/b""#);
+    let changes = server.reload(&[&next, &elsewhere]).await.unwrap();
+    assert_eq!((changes.kept, changes.changed, changes.removed), (1, 1, 0));
+    others.ended().await;
+    assert_eq!(ask(&mut own).await, "x");
 }
 
 #[tokio::test]

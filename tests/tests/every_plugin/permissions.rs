@@ -13,6 +13,7 @@ use pasque::Response;
 use pasque::auth::{ClientCertificate, Grant, IdentityLimits, hash_password};
 use pasque::config::ServerConfig;
 use serde_json::Map;
+use sha2::{Digest, Sha256};
 
 use super::*;
 
@@ -22,6 +23,9 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const EXPIRED: &str = "eyJhbGciOiJIUzI1NiJ9.\
     eyJzdWIiOiJib2IiLCJleHAiOjEwMDAwMDAwMDAsInBlcm1pc3Npb25zIjpbIm1heSJdfQ.\
     Pn7AIiBRzf9b8o1dbJ27erVv3qhaQaA-1AXYfkWVto0";
+
+/// What stands for the certificate of an authority: only TLS looks into it.
+const AUTHORITY: &[u8] = b"an authority";
 
 /// What one client presents.
 #[derive(Clone, Debug)]
@@ -59,7 +63,7 @@ impl Presents {
                     spki_sha256: [*key; 32],
                     name: Some("carol".into()),
                     not_after: Some(not_after),
-                    is_chain_verified: *is_chain_verified,
+                    authority: is_chain_verified.then(|| Sha256::digest(AUTHORITY).into()),
                 });
                 return request;
             }
@@ -101,7 +105,11 @@ fn config(endpoint: &str, folder: &Path) -> (String, Vec<(&'static str, Presents
         keys.insert(format!("{key:02x}").repeat(32), entry);
     }
     write("keys.json", &Value::Object(keys).to_string());
-    write("ca.pem", "");
+    let authority = STANDARD.encode(AUTHORITY);
+    write(
+        "ca.pem",
+        &format!("-----BEGIN CERTIFICATE-----\n{authority}\n-----END CERTIFICATE-----\n"),
+    );
     write("revoked", "revoked-token\n");
 
     let mut endpoint: Value = serde_json::from_str(endpoint).unwrap();

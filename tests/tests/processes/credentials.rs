@@ -1,9 +1,10 @@
 //! What `psq-client` shows a server, and that nobody else sees it.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use pasque::config::ServerConfig;
 use pasque::prelude::*;
@@ -221,6 +222,37 @@ async fn a_secret_is_in_no_process_list_environment_or_log() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn a_terminal_shows_what_is_typed_again_when_a_prompt_is_interrupted() {
+    let client = program("psq-client");
+    // A terminal of its own, whose Ctrl-C ends the client and not the shell.
+    let commands = format!(
+        "trap : INT; '{}' -d https://127.0.0.1:1 --user me; stty -a",
+        client.display()
+    );
+    let mut script = Command::new("script")
+        .args(["--quiet", "--return", "--command", &commands, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keyboard = script.stdin.take().unwrap();
+    let mut screen = script.stdout.take().unwrap();
+    let mut shown = Vec::new();
+    while !shown.ends_with(b"Password of me: ") {
+        let mut byte = [0];
+        screen.read_exact(&mut byte).unwrap();
+        shown.extend(byte);
+    }
+    keyboard.write_all(b"hunter2\x03").unwrap();
+    screen.read_to_end(&mut shown).unwrap();
+    script.wait().unwrap();
+    let shown = String::from_utf8(shown).unwrap();
+    let is_on = |mode: &str| shown.split_whitespace().any(|word| word == mode);
+    assert!(is_on("echo") && !is_on("-echo"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@
 )]
 
 mod auth;
+mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 mod credentials;

@@ -60,7 +60,7 @@ pub(crate) struct ServerSide {
     overtaken: BTreeSet<u64>,
     is_draining: bool,
     /// The certificate that the client showed, once it was looked at.
-    certificate: Option<Option<ClientCertificate>>,
+    certificate: Option<Option<Box<ClientCertificate>>>,
 }
 
 impl ServerSide {
@@ -226,8 +226,9 @@ impl Connection {
         request.headers = head.headers;
         request.body = body;
         if let Role::Server(server) = &mut self.role {
-            let shown = || client_certificate::shown(self.http.quic.as_mut());
-            request.client_certificate = server.certificate.get_or_insert_with(shown).clone();
+            let shown = || client_certificate::shown(self.http.quic.as_mut()).map(Box::new);
+            let certificate = server.certificate.get_or_insert_with(shown);
+            request.client_certificate = certificate.as_deref().cloned();
         }
         if let Some(peer) = self.peer() {
             request.peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());

@@ -39,7 +39,7 @@ impl Endpoint for Whose {
                 "{} {} {lives} {}",
                 hex(&shown.spki_sha256),
                 shown.name.as_deref().unwrap_or("-"),
-                shown.is_chain_verified
+                shown.authority.is_some()
             )
         });
         Ok(Response::ok(shown.unwrap_or_else(|| "none".into())))

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::*;
@@ -17,6 +18,8 @@ use crate::auth::{Grant, IdentityLimits};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const KEY: [u8; 32] = [7; 32];
+/// What stands for the certificate of an authority: only TLS looks into it.
+const AUTHORITY: &str = "an authority";
 
 /// A folder with the files of every kind, and an authenticator over them.
 struct Bench {
@@ -39,6 +42,7 @@ impl Bench {
         write(&folder, "jwt_secret_file", SECRET);
         write(&folder, "users_file", &users(&[("alice", "right")]));
         write(&folder, "client_keys_file", &roster("laptop"));
+        write(&folder, "client_ca_file", &authorities(&[AUTHORITY]));
         write(&folder, "revoked_file", "# nobody\n");
         let path = |key: &str| keys.contains(&key).then(|| folder.path().join(key));
         let config = AuthConfig {
@@ -106,6 +110,14 @@ fn roster(name: &str) -> String {
     json!({ hex(&KEY): { "name": name, "permissions": ["udp"] } }).to_string()
 }
 
+fn authorities(ders: &[&str]) -> String {
+    let pem = |der: &&str| {
+        let base64 = STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")
+    };
+    ders.iter().map(pem).collect()
+}
+
 fn request(name: HeaderName, value: &str) -> Request {
     let mut request = Request::get("/");
     let value = HeaderValue::from_str(value).unwrap();
@@ -143,7 +155,7 @@ fn certificate(spki_sha256: [u8; 32], is_chain_verified: bool) -> Request {
         spki_sha256,
         name: Some("carol".into()),
         not_after: Some(SystemTime::now() + Duration::from_secs(3600)),
-        is_chain_verified,
+        authority: is_chain_verified.then(|| Sha256::digest(AUTHORITY).into()),
     });
     request
 }
@@ -274,7 +286,18 @@ async fn what_is_withdrawn_ends() {
         certificate(KEY, false),
         certificate([8; 32], true),
     ];
-    let revocations = ["bob\n", "id-1\n", "alice\n", "laptop", &hex(&KEY), "carol"];
+    let key = hex(&KEY);
+    // As `openssl x509 -fingerprint` writes digests, and as the roster takes them.
+    let bytes: Vec<_> = KEY.iter().map(|byte| format!("{byte:02X}")).collect();
+    let (upper, colons) = (hex(&[0x7f; 32]).to_uppercase(), bytes.join(":"));
+    let revocations = [
+        "bob\n", "id-1\n", "alice\n", "laptop", &key, &colons, "carol",
+    ];
+    assert!(
+        Revoked::parse(&upper, Path::new(""))
+            .unwrap()
+            .contains(&hex(&[0x7f; 32]))
+    );
     for revoked in revocations {
         bench.change("revoked_file", "# nobody\n");
         let mut ended = 0;
@@ -348,6 +371,43 @@ async fn what_changes_in_the_files_counts_at_once() {
     // What remains of it is what the authority says.
     let carol = bench.ask(&certificate(KEY, true)).await.unwrap();
     assert_eq!(carol.name(), Some("carol"));
+    // As long as the authority is one.
+    bench.change("client_ca_file", &authorities(&["another", AUTHORITY]));
+    assert!(valid(&carol));
+    bench.change("client_ca_file", "");
+    assert!(valid(&carol));
+    bench.change("client_ca_file", &authorities(&["another"]));
+    assert!(!valid(&carol));
+    assert_eq!(bench.refused(&certificate(KEY, true)).await.0, 401);
+}
+
+#[tokio::test]
+async fn an_authority_that_a_reload_leaves_out_vouches_for_nobody() {
+    let before = Bench::new();
+    let carol = before.ask(&certificate([8; 32], true)).await.unwrap();
+    let after = Bench::new();
+    assert!(after.authenticator.is_still_valid(&carol));
+    after.change("client_ca_file", &authorities(&["another"]));
+    assert!(!after.authenticator.is_still_valid(&carol));
+    let without = Bench::with(&["client_keys_file"]);
+    assert!(!without.authenticator.is_still_valid(&carol));
+    assert_eq!(without.refused(&certificate([8; 32], true)).await.0, 403);
+}
+
+#[tokio::test]
+async fn a_reload_forgets_neither_those_who_guess_nor_those_who_are_known() {
+    let before = Bench::with(&["users_file"]);
+    before.ask(&basic("alice", "right")).await.unwrap();
+    for guess in 0..10 {
+        before.refused(&basic("alice", &guess.to_string())).await;
+    }
+    let after = Bench::with(&["users_file"]);
+    after.authenticator.take_over(&before.authenticator);
+    assert_eq!(after.refused(&basic("alice", "more")).await.0, 429);
+    after.ask(&basic("alice", "right")).await.unwrap();
+    // Known is who has this password now.
+    after.change("users_file", &users(&[("alice", "another")]));
+    assert_eq!(after.refused(&basic("alice", "right")).await.0, 429);
 }
 
 #[tokio::test]
@@ -408,6 +468,27 @@ async fn guessing_is_slowed_down_and_hurts_nobody_who_is_known() {
 }
 
 #[tokio::test]
+async fn an_unknown_name_takes_as_long_as_a_wrong_password() {
+    let bench = Bench::with(&["users_file"]);
+    let hash = crate::auth::hash_password("right").unwrap();
+    let alice = json!({ "alice": { "hash": hash } });
+    bench.change("users_file", &alice.to_string());
+    let shortest = async |name: &str| {
+        let mut shortest = Duration::MAX;
+        for guess in 0..4 {
+            let request = basic(name, &guess.to_string());
+            let start = Instant::now();
+            assert_eq!(bench.refused(&request).await.0, 401);
+            shortest = shortest.min(start.elapsed());
+        }
+        shortest
+    };
+    let (wrong, unknown) = (shortest("alice").await, shortest("nobody").await);
+    // The machine has other things to do as well. Without a hash it is a hundredth.
+    assert!(unknown * 4 > wrong, "{unknown:?} and {wrong:?}");
+}
+
+#[tokio::test]
 async fn a_hundred_requests_at_once_cost_one_look() {
     let bench = Bench::new();
     let good = basic("alice", "right");
@@ -418,6 +499,23 @@ async fn a_hundred_requests_at_once_cost_one_look() {
     let asked = futures_util::future::join_all((0..100).map(|_| bench.refused(&bad))).await;
     assert!(asked.iter().all(|(status, _)| *status == 401));
     assert_eq!(bench.refused(&basic("alice", "other")).await.0, 401);
+}
+
+#[tokio::test]
+async fn only_so_many_passwords_wait_wherever_they_come_from() {
+    let bench = Bench::new();
+    let mut requests = Vec::new();
+    for index in 0..40 {
+        let mut request = basic("alice", &index.to_string());
+        request.peer = ([192, 0, 2, index], 1).into();
+        requests.push(request);
+    }
+    let asked = requests.iter().map(|request| bench.refused(request));
+    let answers = futures_util::future::join_all(asked).await;
+    let count = |status| answers.iter().filter(|answer| answer.0 == status).count();
+    assert_eq!((count(401), count(503)), (32, 8));
+    // Then there is room again.
+    bench.ask(&basic("alice", "right")).await.unwrap();
 }
 
 #[tokio::test]
