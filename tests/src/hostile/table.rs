@@ -185,8 +185,26 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "memory",
-        about: "256 MiB for a flood of everything",
-        parts: &[scenario!(shortage::memory)],
+        about: "256 MiB for a flood of everything, and a budget at which load is shed",
+        parts: &[scenario!(shortage::memory), scenario!(shortage::budget)],
+    },
+    Row {
+        name: "secrets",
+        about: "privileges, descriptors, secrets and keys after the start",
+        parts: &[
+            tests(NETNS, &["ordinary_user"]),
+            tests(
+                PROCESSES,
+                &[
+                    "no_secret",
+                    "left_open",
+                    "key_that_others",
+                    "outside_of_the_sandbox",
+                    "traces_and",
+                ],
+            ),
+            tests(LIB, &["sandbox::", "privileges::"]),
+        ],
     },
     Row {
         name: "log",
