@@ -28,6 +28,7 @@ mod flow;
 pub mod health;
 mod ledger;
 mod packet;
+pub mod log;
 pub mod policy;
 mod pool;
 pub mod proxy_status;

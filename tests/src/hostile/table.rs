@@ -209,6 +209,6 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "log",
         about: "text of peers in the log",
-        parts: &[scenario!(log::hostile_texts)],
+        parts: &[scenario!(log::hostile_texts), tests(LIB, &["log::"])],
     },
 ];
