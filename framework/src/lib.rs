@@ -24,11 +24,12 @@ mod credentials;
 pub mod diagnosis;
 mod endpoint;
 mod error;
+mod file_use;
 mod flow;
 pub mod health;
 mod ledger;
-mod packet;
 pub mod log;
+mod packet;
 pub mod policy;
 mod pool;
 pub mod proxy_status;
@@ -57,6 +58,7 @@ pub use endpoint::{
     Capability, DuplicateTag, Endpoint, EndpointType, StartContext, endpoint_types,
 };
 pub use error::{Error, Result, StreamError};
+pub use file_use::FileUse;
 pub use flow::{Admit, Flow, FlowCx, Outbox};
 pub use packet::{BATCH_LEN, Batch, HEADROOM, Packet};
 pub use request::Request;

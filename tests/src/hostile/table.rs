@@ -75,6 +75,11 @@ pub const ROWS: &[Row] = &[
         parts: &[tests(NETNS, &["ten_thousand_packets", "told_why"])],
     },
     Row {
+        name: "parsers",
+        about: "every input that a fuzz target has found worth keeping; `make fuzz` finds new ones",
+        parts: &[tests(&["--test", "corpora"], &[])],
+    },
+    Row {
         name: "properties",
         about: "properties of what parses and decides, on random values",
         parts: &[tests(LIB, &[])],
