@@ -152,7 +152,11 @@ impl Grant {
         }
     }
 
+    /// What of it lets files be opened: a place for a socket is none.
     fn opened(&self) -> Option<Opened> {
+        if !self.access.contains(AccessFs::ReadFile) {
+            return None;
+        }
         let found = fs::metadata(&self.path).ok()?;
         Some(Opened {
             device: found.dev(),
@@ -174,7 +178,12 @@ fn grants(config: &ServerConfig, is_root: bool) -> Vec<Grant> {
         false => grants.push(Grant::new("/etc", READ)),
     }
     // Often a link to the folder of a program that replaces the file.
-    grants.extend(folders(Path::new("/etc/resolv.conf"), READ).skip(1));
+    let resolvers = fs::canonicalize("/etc/resolv.conf");
+    if let Some(folder) = resolvers.as_deref().ok().map(folder_of)
+        && folder != Path::new("/etc")
+    {
+        grants.push(Grant::new(folder, READ));
+    }
 
     let mut files = config.files();
     if let config::Sandbox::Confined { read, write } = &config.sandbox {
