@@ -23,3 +23,5 @@ pub use self::password::hash_password;
 pub(crate) use self::refusal::not_permitted;
 pub use self::token::Grant;
 pub(crate) use self::token::sign;
+#[doc(hidden)]
+pub use self::users::contents;

@@ -7,6 +7,7 @@ mod error;
 mod keys;
 mod limits;
 mod locate;
+mod sandbox;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use self::endpoint::{EndpointConfig, describe_types};
 pub use self::error::ConfigError;
 pub use self::limits::Limits;
 pub(crate) use self::locate::{End, JsonPath};
+pub use self::sandbox::Sandbox;
 pub(crate) use self::source::Source;
 use crate::endpoint::StartContext;
 use crate::router::{Router, RouterError};
@@ -67,6 +69,8 @@ pub struct ServerConfig {
     pub control: Option<PathBuf>,
     /// The user, and after a colon the group, that the server becomes. Default: whoever starts it.
     pub user: Option<String>,
+    /// Which files the server confines itself to. Default: those that it needs.
+    pub sandbox: Sandbox,
     /// Bounds on what peers may cost.
     pub limits: Limits,
     /// What is served, in the order in which a request's path is compared. Not empty.
@@ -154,6 +158,7 @@ impl ServerConfig {
             auth,
             control: document.control.map(|path| base_dir.join(path)),
             user: document.user,
+            sandbox: document.sandbox.beneath(base_dir),
             limits: document.limits,
             endpoints,
             source,
@@ -250,6 +255,8 @@ struct Document {
     control: Option<PathBuf>,
     #[serde(default, deserialize_with = "keys::user")]
     user: Option<String>,
+    #[serde(default)]
+    sandbox: Sandbox,
     #[serde(default)]
     limits: Limits,
     endpoints: Vec<Value>,

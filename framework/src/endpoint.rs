@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use crate::diagnosis::Finding;
 use crate::error::Result;
+use crate::file_use::FileUse;
 use crate::request::Request;
 use crate::response::Response;
 
@@ -58,6 +59,13 @@ pub trait Endpoint: Any + fmt::Debug + Send + Sync {
     /// another user keeps those of the endpoints that it starts with, and no others.
     fn capabilities(&self) -> &'static [Capability] {
         &[]
+    }
+
+    /// The files and folders that this endpoint opens, now or later; relative paths start in
+    /// [`StartContext::base_dir`]. A server that is confined to the files that it needs gives it these,
+    /// before it is [started](Self::start), and refuses the reload that wants others.
+    fn files(&self) -> Vec<FileUse> {
+        Vec::new()
     }
 
     /// Looks whether the host has what this endpoint needs, for `psq-server doctor`. It may be

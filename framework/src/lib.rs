@@ -24,9 +24,11 @@ mod credentials;
 pub mod diagnosis;
 mod endpoint;
 mod error;
+mod file_use;
 mod flow;
 pub mod health;
 mod ledger;
+pub mod log;
 mod packet;
 pub mod policy;
 mod pool;
@@ -56,6 +58,7 @@ pub use endpoint::{
     Capability, DuplicateTag, Endpoint, EndpointType, StartContext, endpoint_types,
 };
 pub use error::{Error, Result, StreamError};
+pub use file_use::FileUse;
 pub use flow::{Admit, Flow, FlowCx, Outbox};
 pub use packet::{BATCH_LEN, Batch, HEADROOM, Packet};
 pub use request::Request;

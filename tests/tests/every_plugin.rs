@@ -13,6 +13,7 @@
 mod permissions;
 
 use std::collections::HashSet;
+use std::fs;
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -27,7 +28,7 @@ use pasque_files as _;
 use pasque_h3::testing::Conditions;
 use pasque_ip as _;
 use pasque_tests::netns::Namespace;
-use pasque_tests::{EchoTarget, PATIENCE, program};
+use pasque_tests::{EchoTarget, PATIENCE, program, repository};
 use pasque_udp as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -424,4 +425,34 @@ async fn check_content_with_loss() {
         let fetched = timeout(PATIENCE, fetch).await.expect("the content in time");
         assert!(fetched[..] == bytes[..], "{}: other bytes came", kind.tag);
     }
+}
+
+/// The lint names every way to a socket but these; the lint itself is part of `make check`.
+#[test]
+fn the_built_in_endpoints_open_sockets_in_one_place_each() {
+    let folder = repository().join("endpoints");
+    let (mut pending, mut places) = (vec![folder.clone()], Vec::new());
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.file_name().and_then(|name| name.to_str()) {
+                // Tests open the targets.
+                Some("tests" | "tests.rs" | "target") => {}
+                _ if path.is_dir() => pending.push(path),
+                Some(name) if name.ends_with(".rs") => {
+                    let text = fs::read_to_string(&path).unwrap();
+                    let exceptions = text.matches("clippy::disallowed_methods").count();
+                    places.extend(vec![path; exceptions]);
+                }
+                _ => {}
+            }
+        }
+    }
+    places.sort();
+    let expected = [
+        "ip/src/device/name.rs",
+        "udp/src/raw.rs",
+        "udp/src/socket.rs",
+    ];
+    assert_eq!(places, expected.map(|path| folder.join(path)));
 }

@@ -15,6 +15,11 @@ use serde_json::json;
 /// The line of `psq-server`'s main after which a user puts endpoints of their own.
 const LAST_USE: &str = "use pasque_udp as _;\n";
 
+/// Where the example sends what it got, and what a bad copy of it does before.
+const SEND: &str = "cx.send(packet);";
+const PANIC: &str =
+    r#"assert!(!packet.starts_with(b"panic"), "{}", String::from_utf8_lossy(&packet));"#;
+
 #[tokio::test]
 async fn the_echo_of_a_third_party_is_served_over_http_3() {
     // Builds what both have in common, if it is not there yet.
@@ -39,7 +44,7 @@ async fn the_echo_of_a_third_party_is_served_over_http_3() {
     );
 
     let endpoints = json!([{ "path": "echo", "type": "Echo", "max_len": 1200 }]);
-    let server = Server::start(&programs.join("third-party-server"), endpoints)
+    let mut server = Server::start(&programs.join("third-party-server"), endpoints)
         .await
         .unwrap();
     let connection = server.connect().await.unwrap();
@@ -48,6 +53,36 @@ async fn the_echo_of_a_third_party_is_served_over_http_3() {
         .unwrap();
     tunnel.send(b"hello");
     assert_eq!(tunnel.recv().await[..], *b"hello");
+    a_panic_with_text_of_a_peer_is_one_short_line(&mut server, tunnel).await;
+}
+
+/// Its author did not think of whose text it is.
+async fn a_panic_with_text_of_a_peer_is_one_short_line(
+    server: &mut Server,
+    mut tunnel: TestTunnel,
+) {
+    let before = server.process().output().lines().count();
+    let text = format!("panic \nERROR forged \u{1b}[2J\u{202e}{}", "x".repeat(1000));
+    tunnel.send(text.as_bytes());
+    server.process().line("panic in thread").await.unwrap();
+    tunnel.ended().await;
+    server.process().terminate().await.unwrap();
+    let output = server.process().output();
+    let lines: Vec<&str> = output.lines().skip(before).collect();
+    assert!(lines.iter().all(|line| line.starts_with("20")), "{output}");
+    let told = lines.iter().filter(|line| line.contains("forged"));
+    assert_eq!(told.clone().count(), 1, "{output}");
+    for line in told {
+        assert!(
+            line.contains(r"panic \nERROR forged \u{1b}[2J\u{202e}xxx"),
+            "{line}"
+        );
+        assert!(
+            line.contains("worker-") && line.contains("echo/src/lib.rs:"),
+            "{line}"
+        );
+        assert!(line.len() < 256 + 200, "{} bytes: {line}", line.len());
+    }
 }
 
 fn write_workspace(folder: &Path) {
@@ -67,7 +102,12 @@ fn write_workspace(folder: &Path) {
         ),
     );
 
-    write("echo/src/lib.rs", &read("tests/echo/src/lib.rs"));
+    let echo = read("tests/echo/src/lib.rs");
+    assert_eq!(echo.matches(SEND).count(), 1);
+    write(
+        "echo/src/lib.rs",
+        &echo.replace(SEND, &format!("{PANIC}{SEND}")),
+    );
     write(
         "echo/Cargo.toml",
         &package(

@@ -26,6 +26,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
+use pasque::log::{OneLine, panics_to_log};
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{Arguments, Options};
@@ -69,15 +70,17 @@ fn run() -> Result<Exit, Failure> {
 
 /// Starts the log on standard error; what a user must know is said without it.
 fn start_logging() -> Result<(), Failure> {
+    panics_to_log();
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(directives) => EnvFilter::try_new(directives),
         Err(_) => EnvFilter::try_new(DEFAULT_FILTER),
     };
     let filter = filter.map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))?;
+    let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
+        .with_ansi(colours)
+        .with_writer(move || OneLine::new(colours))
         .try_init()
         .map_err(|error| Failure::usage(format!("cannot start logging: {error}")))
 }

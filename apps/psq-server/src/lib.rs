@@ -16,6 +16,7 @@ mod credentials;
 mod logging;
 mod notify;
 mod privileges;
+mod sandbox;
 mod serve;
 mod signals;
 

@@ -8,10 +8,12 @@ mod tests;
 
 use std::fs;
 use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::unistd::{Group, Uid, User, initgroups, setresgid, setresuid};
 use pasque::Capability;
 use pasque::config::ServerConfig;
+use rustix::io::{FdFlags, fcntl_getfd};
 use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
@@ -84,9 +86,7 @@ pub(crate) fn become_user(who: &str, kept: CapabilitySet) -> Result<(), Privileg
             false => Err(PrivilegeError::NotRoot),
         };
     }
-    if fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::other("other threads are running, which would keep theirs").into());
-    }
+    check_alone()?;
     let name = std::ffi::CString::new(user.name.as_bytes()).map_err(io::Error::other)?;
     let kept = kept & capabilities(None)?.permitted;
     // What is not in the bounding set never comes back. It takes a capability to change, so this first.
@@ -116,6 +116,49 @@ pub(crate) fn become_user(who: &str, kept: CapabilitySet) -> Result<(), Privileg
         return Err(io::Error::other("root can be had again").into());
     }
     Ok(())
+}
+
+/// Closes the descriptors that whoever started this process has left open, but for the three of every
+/// program: they may lead past all that is given up here. Those that the program itself has opened close
+/// when another one is executed, and have not come through that.
+///
+/// Returns how many there were.
+pub(crate) fn close_inherited() -> io::Result<usize> {
+    let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    Ok(open
+        .into_iter()
+        .filter(|&number| close_if_inherited(number))
+        .count())
+}
+
+#[expect(
+    unsafe_code,
+    reason = "a number stands for what nobody in this process knows of"
+)]
+fn close_if_inherited(number: RawFd) -> bool {
+    if number <= libc::STDERR_FILENO {
+        return false;
+    }
+    // SAFETY: it is borrowed for one call, which fails on a descriptor that has been closed meanwhile.
+    let flags = fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) });
+    let is_inherited = flags.is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC));
+    if is_inherited {
+        // SAFETY: there is one thread yet, which has opened nothing without that flag: no owner is left.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
+    }
+    is_inherited
+}
+
+/// Checks that there is no other thread: what one gives up, others keep.
+pub(crate) fn check_alone() -> io::Result<()> {
+    match fs::read_dir("/proc/self/task")?.count() {
+        1 => Ok(()),
+        _ => Err(io::Error::other(
+            "other threads are running, which would keep theirs",
+        )),
+    }
 }
 
 fn find(who: &str) -> Result<(User, nix::unistd::Gid), PrivilegeError> {

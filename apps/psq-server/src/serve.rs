@@ -7,15 +7,16 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pasque::config::ServerConfig;
+use pasque::config::{self, ServerConfig};
 use pasque::health::Health;
 use pasque_h3::{Reloader, Server};
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::Failure;
 use crate::arguments::ServeArguments;
 use crate::control::{Control, Order};
+use crate::sandbox::Sandbox;
 use crate::signals::{Signal, Signals};
 use crate::{logging, notify, privileges};
 
@@ -28,6 +29,13 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         threads: arguments.threads,
         user: arguments.user,
     };
+    match privileges::close_inherited().map_err(Failure::runtime)? {
+        0 => {}
+        count => warn!(
+            count,
+            "closed descriptors that whoever started the server left open"
+        ),
+    }
     let config = source.load()?;
     privileges::harden().map_err(Failure::runtime)?;
     // Before anything is opened and any thread is there: what a reload opens later, it opens the same.
@@ -35,12 +43,14 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         privileges::become_user(user, privileges::needed(&config)).map_err(Failure::runtime)?;
     }
 
+    let sandbox = Sandbox::enter(&config).map_err(Failure::runtime)?;
+
     // The engine has threads of its own; this one only waits.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::runtime)?;
-    let result = runtime.block_on(run(source, config, arguments.address));
+    let result = runtime.block_on(run(source, sandbox, config, arguments.address));
     // Whatever a plugin still does on a blocking thread must not hold the end up.
     runtime.shutdown_background();
     result
@@ -48,6 +58,7 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<(), Failure> {
 
 async fn run(
     source: ConfigSource,
+    sandbox: Sandbox,
     config: ServerConfig,
     address: Option<SocketAddr>,
 ) -> Result<(), Failure> {
@@ -61,6 +72,7 @@ async fn run(
     let fixed = Fixed {
         control: config.control.clone(),
         user: config.user.clone(),
+        sandbox: config.sandbox.clone(),
     };
     let server = Server::bind(config, address).await?;
     let status = format!("listening on {}", server.local_addr());
@@ -70,6 +82,7 @@ async fn run(
     let (stop, stopped) = oneshot::channel();
     let mut operator = Operator {
         source,
+        sandbox,
         fixed,
         control,
         reloader: server.reloader(),
@@ -119,11 +132,13 @@ impl ConfigSource {
 struct Fixed {
     control: Option<PathBuf>,
     user: Option<String>,
+    sandbox: config::Sandbox,
 }
 
 /// Does what signals and the control socket ask for.
 struct Operator {
     source: ConfigSource,
+    sandbox: Sandbox,
     fixed: Fixed,
     control: Option<Control>,
     reloader: Reloader,
@@ -168,9 +183,13 @@ impl Operator {
         let config = self.source.load().map_err(|error| error.to_string())?;
         let control = config.control != self.fixed.control;
         let user = config.user != self.fixed.user;
+        let sandbox = config.sandbox != self.fixed.sandbox;
+        // Told here, a path is told as the configuration has it, and not as one that cannot be opened.
+        let confined = config.check_confined(|file| self.sandbox.allows(file));
+        confined.map_err(|error| error.to_string())?;
         let reloaded = self.reloader.reload(config).await;
         let mut reloaded = reloaded.map_err(|error| error.to_string())?;
-        let changed = [(control, "control"), (user, "user")];
+        let changed = [(control, "control"), (user, "user"), (sandbox, "sandbox")];
         let changed = changed.into_iter().filter(|(is_other, _)| *is_other);
         reloaded.needs_restart.extend(changed.map(|(_, key)| key));
         Ok(format!("{}: {reloaded}", self.source.path.display()))

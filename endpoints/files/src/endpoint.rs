@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
+use pasque::FileUse;
 use pasque::prelude::*;
 
 use crate::answer::{answer, field};
@@ -82,6 +83,10 @@ impl Endpoint for Files {
             cache_control,
         });
         Ok(())
+    }
+
+    fn files(&self) -> Vec<FileUse> {
+        vec![FileUse::read(&self.root)]
     }
 
     async fn handle(&self, request: Request) -> Result<Response> {

@@ -35,6 +35,7 @@ use pasque::Batch;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub(crate) use access::TUN_FILE;
 pub use access::check_access;
 pub use load::{Load, Reads};
 pub use memory::{MemoryDevice, MemoryPeer};

@@ -18,12 +18,12 @@ use std::time::Duration;
 
 use http::header::{HeaderValue, RETRY_AFTER};
 use ipnetwork::IpNetwork;
-use pasque::Capability;
 use pasque::diagnosis::Finding;
 use pasque::policy::{EgressPolicy, HostPolicy, Rule};
 use pasque::prelude::*;
 use pasque::proxy_status::ProxyError;
 use pasque::resolve::{ResolveError, Resolver};
+use pasque::{Capability, FileUse};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -31,7 +31,7 @@ use self::ground::Ground;
 use self::keys::InterfacePrefix;
 use self::place::Devices;
 use crate::PROTOCOL;
-use crate::device::{DeviceKind, PacketDevice};
+use crate::device::{DeviceKind, PacketDevice, TUN_FILE};
 use crate::doctor::{self, Plan};
 use crate::filter::{ServerFilter, ServerRules, SharedCounters};
 use crate::flow::{IpFlow, ServerTunnel};
@@ -295,6 +295,11 @@ impl Endpoint for IpEndpoint {
 
     fn capabilities(&self) -> &'static [Capability] {
         &[Capability::NetAdmin]
+    }
+
+    fn files(&self) -> Vec<FileUse> {
+        let leases = self.lease_file.iter().map(FileUse::write);
+        leases.chain([FileUse::write(TUN_FILE)]).collect()
     }
 
     async fn diagnose(&self, _cx: &StartContext) -> Vec<Finding> {

@@ -50,6 +50,10 @@ impl IcmpSink for RawSockets {
 }
 
 /// `None` on a host without this family: it has no targets there either.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "messages go to targets that have sent something through a tunnel"
+)]
 fn open(domain: Domain, protocol: Protocol) -> io::Result<Option<Socket>> {
     let socket = match Socket::new(domain, Type::RAW, Some(protocol)) {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::AFNOSUPPORT) => return Ok(None),

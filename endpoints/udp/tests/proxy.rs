@@ -7,6 +7,10 @@
     clippy::unwrap_used,
     reason = "a test fails by a panic"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test opens the targets, and stands for local programs"
+)]
 
 mod common;
 

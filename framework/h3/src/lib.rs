@@ -14,6 +14,7 @@ mod connection;
 mod diagnostics;
 mod listener;
 mod mailbox;
+mod memory;
 mod monitor;
 mod output;
 mod reload;

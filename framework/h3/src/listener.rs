@@ -12,6 +12,7 @@ use quiche::RecvInfo;
 use crate::cid::Cid;
 use crate::client_certificate::Verifier;
 use crate::connection::{ServerSide, Shared};
+use crate::memory::Memory;
 use crate::token::TokenKey;
 
 /// The least that a UDP datagram with a client's first packet holds, in bytes (RFC 9000 §14.1).
@@ -22,6 +23,8 @@ const MIN_INITIAL: usize = 1200;
 #[derive(Debug)]
 pub(crate) struct Places {
     taken: Mutex<Taken>,
+    /// What the lack of memory forbids.
+    pub(crate) memory: Memory,
 }
 
 #[derive(Debug)]
@@ -39,7 +42,13 @@ impl Places {
                 total: 0,
                 by_address: HashMap::new(),
             }),
+            memory: Memory::default(),
         })
+    }
+
+    /// Memory that the process may hold, in bytes.
+    pub(crate) fn memory_budget(&self) -> u64 {
+        self.lock().limits.memory_budget_mib << 20
     }
 
     /// Other limits from here on. Connections beyond them stay.
@@ -53,7 +62,8 @@ impl Places {
         let mut taken = self.lock();
         let here = taken.by_address.get(&address).copied().unwrap_or(0);
         let limits = &taken.limits;
-        if taken.total >= limits.connections || here >= limits.connections_per_address {
+        let is_full = taken.total >= limits.connections || here >= limits.connections_per_address;
+        if is_full || self.memory.refuses_connection() {
             return None;
         }
         taken.total += 1;
@@ -79,6 +89,13 @@ impl Places {
 pub(crate) struct Place {
     places: Arc<Places>,
     address: IpAddr,
+}
+
+impl Place {
+    /// Whether a new tunnel has to be refused for lack of memory.
+    pub(crate) fn refuses_tunnel(&self) -> bool {
+        self.places.memory.refuses_tunnel()
+    }
 }
 
 impl Drop for Place {

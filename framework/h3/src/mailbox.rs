@@ -33,6 +33,8 @@ pub(crate) enum Message {
     Packets(RecvInfo, Vec<u8>, usize),
     /// The configuration is another one.
     Reconfigure(Box<Reconfiguration>),
+    /// Close what is idle: there is no memory for it.
+    Shed,
     /// Finish: what is still open after this time is closed.
     Drain(Duration),
 }

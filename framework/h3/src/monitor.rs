@@ -1,4 +1,5 @@
-//! [`Monitor`]: a thread beside the workers that looks whether they are alive.
+//! [`Monitor`]: a thread beside the workers that looks whether they are alive, and how much memory there
+//! is left for them.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 use pasque::health::{Health, STALL};
 
 use crate::listener::Places;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, Message};
+use crate::memory::{Gauge, Step};
 
 /// How often it looks while there are connections: twice in the time that it reports.
 const BUSY: Duration = Duration::from_millis(STALL.as_millis() as u64 / 2);
@@ -36,6 +38,7 @@ impl Monitor {
             .name("monitor".into())
             .spawn(move || {
                 let mut interval = IDLE;
+                let mut gauge = Gauge::new(Instant::now());
                 while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                     let now = Instant::now();
                     health.look(now);
@@ -44,7 +47,12 @@ impl Monitor {
                             worker.nudge();
                         }
                     }
-                    interval = if places.total() > 0 { BUSY } else { IDLE };
+                    let step = gauge.look(&places.memory, places.memory_budget(), now);
+                    if step >= Some(Step::Idle) {
+                        workers.iter().for_each(|worker| worker.push(Message::Shed));
+                    }
+                    let is_busy = places.total() > 0 || places.memory.step() > Step::None;
+                    interval = if is_busy { BUSY } else { IDLE };
                 }
             })?;
         Ok(Self { _stop: stop })

@@ -198,6 +198,14 @@ impl TestServer {
         &self.network
     }
 
+    /// Sheds load as if `percent` of the budget of memory were in use.
+    #[cfg(test)]
+    pub(crate) fn use_memory(&self, percent: u64) {
+        if self.places.memory.judge(percent, 100) >= crate::memory::Step::Idle {
+            self.mailbox.push(crate::mailbox::Message::Shed);
+        }
+    }
+
     /// Connections open now.
     pub fn connections(&self) -> usize {
         self.places.total()

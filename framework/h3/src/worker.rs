@@ -291,6 +291,7 @@ impl Worker {
                     self.on_run(info, &mut bytes, stride, now, true);
                 }
                 Message::Reconfigure(news) => self.reconfigure(*news),
+                Message::Shed => self.shed(),
                 Message::Drain(time) => self.drain_until = Some(now + time),
             }
         }
@@ -305,6 +306,22 @@ impl Worker {
         self.limits = news.limits;
         if let Some(listener) = &mut self.listener {
             listener.retry = news.retry;
+        }
+    }
+
+    /// Closes connections on which nothing is under way.
+    fn shed(&mut self) {
+        let idle = self.connections.iter();
+        let idle = idle.filter(|(_, connection)| connection.is_idle());
+        let slots: Vec<usize> = idle.map(|(slot, _)| slot).collect();
+        if let Some(listener) = &self.listener {
+            listener.places.memory.count_closed(slots.len() as u64);
+        }
+        for slot in slots {
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.close();
+                self.enqueue(slot);
+            }
         }
     }
 

@@ -127,6 +127,34 @@ impl Revoked {
     }
 }
 
+/// What the files of `auth` say, for the fuzz targets: names, or whatever else tells entries apart.
+#[doc(hidden)]
+pub mod contents {
+    use std::path::Path;
+
+    use super::{Revoked, Roster, Users, hex};
+    use crate::config::ConfigError;
+
+    /// The names in a users file.
+    pub fn users(text: &str, file: &Path) -> Result<Vec<String>, ConfigError> {
+        let users = Users::parse(text, file)?.users;
+        Ok(users.into_keys().collect())
+    }
+
+    /// The digests and the names in a roster.
+    pub fn roster(text: &str, file: &Path) -> Result<Vec<(String, String)>, ConfigError> {
+        let members = Roster::parse(text, file)?.0.into_iter();
+        Ok(members
+            .map(|(digest, member)| (hex(&digest), member.name))
+            .collect())
+    }
+
+    /// The entries of a file of those who are shut out.
+    pub fn revoked(text: &str, file: &Path) -> Result<Vec<String>, ConfigError> {
+        Ok(Revoked::parse(text, file)?.0.into_iter().collect())
+    }
+}
+
 /// 64 hexadecimal digits, as `sha256sum` prints them; colons between bytes are passed over.
 fn parse_digest(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = text

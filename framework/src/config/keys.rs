@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::Authority;
+use serde::Deserialize;
 use serde::de::value::StringDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer, Unexpected, Visitor};
+use serde::de::{Deserializer, Error, IntoDeserializer, Unexpected, Visitor};
 
 use crate::auth::Permission;
 
@@ -76,6 +77,10 @@ where
 {
     file(from).map(Some)
 }
+
+/// One path in a list of them.
+#[derive(Debug, Deserialize)]
+pub(super) struct File(#[serde(deserialize_with = "file")] pub(super) PathBuf);
 
 /// Any value of a key that may be left out, `null` among them.
 pub(super) fn some_value<'de, D>(from: D) -> Result<Option<serde_json::Value>, D::Error>

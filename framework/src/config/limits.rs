@@ -19,6 +19,9 @@ pub struct Limits {
     /// Connections at a time. Default 1000.
     #[serde(deserialize_with = "within::<1, 1_000_000, _, _>")]
     pub connections: usize,
+    /// Memory that the server may hold, in MiB, before it sheds load. Default 512.
+    #[serde(deserialize_with = "within::<32, { MIB }, _, _>")]
+    pub memory_budget_mib: u64,
     /// Connections at a time from one address. Default 32.
     #[serde(deserialize_with = "within::<1, 1_000_000, _, _>")]
     pub connections_per_address: usize,
@@ -99,6 +102,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1000,
+            memory_budget_mib: 512,
             connections_per_address: 32,
             requests_per_connection: 100,
             tunnels_per_connection: 100,

@@ -5,6 +5,7 @@ mod messages;
 mod mistakes;
 mod mounts;
 mod reference;
+mod sandbox;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -104,7 +105,6 @@ struct TestProxy {}
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TestFolder {
-    #[allow(dead_code)]
     root: PathBuf,
 }
 
@@ -141,7 +141,19 @@ macro_rules! endpoint {
 }
 endpoint!(TestGate);
 endpoint!(TestProxy);
-endpoint!(TestFolder);
+
+#[async_trait::async_trait]
+#[typetag::deserialize]
+impl Endpoint for TestFolder {
+    async fn handle(&self, _: Request) -> HandleResult<Response> {
+        Err(Error::internal("not asked in these tests"))
+    }
+
+    fn files(&self) -> Vec<crate::FileUse> {
+        vec![crate::FileUse::read(&self.root)]
+    }
+}
+
 endpoint!(TestUnit);
 endpoint!(TestMisnamed, name);
 

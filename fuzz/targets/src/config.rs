@@ -15,15 +15,6 @@ pub fn run(input: &[u8]) {
     };
     match ServerConfig::parse(text, Path::new("fuzz.json")) {
         Ok(config) => assert!(!config.endpoints.is_empty()),
-        Err(error) => {
-            let told = error.to_string();
-            assert!(!told.contains(char::is_control), "{told:?}");
-            let lines = text.split('\n').count();
-            let (line, column) = (error.line(), error.column());
-            assert!(line.is_none_or(|line| (1..=lines).contains(&line)));
-            let len = line.and_then(|line| text.split('\n').nth(line - 1));
-            let len = len.map_or(0, |line| line.chars().count());
-            assert!(column.is_none_or(|column| (1..=len + 1).contains(&column)));
-        }
+        Err(error) => crate::assert_points_into(&error, text),
     }
 }

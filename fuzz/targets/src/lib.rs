@@ -5,6 +5,7 @@
 
 use std::future::Future;
 
+use pasque::config::ConfigError;
 use tokio::runtime::{Builder, Runtime};
 
 pub mod auth;
@@ -20,12 +21,15 @@ pub mod ip_scope;
 pub mod ip_session;
 pub mod message;
 pub mod policy;
+pub mod revoked;
+pub mod roster;
 pub mod router;
 pub mod structured;
 pub mod template_expand;
 pub mod template_match;
 pub mod udp_target;
 pub mod udp_tunnel;
+pub mod users;
 pub mod varint;
 
 /// What a target does with one input.
@@ -46,12 +50,15 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("ip_session", ip_session::run),
     ("message", message::run),
     ("policy", policy::run),
+    ("revoked", revoked::run),
+    ("roster", roster::run),
     ("router", router::run),
     ("structured", structured::run),
     ("template_expand", template_expand::run),
     ("template_match", template_match::run),
     ("udp_target", udp_target::run),
     ("udp_tunnel", udp_tunnel::run),
+    ("users", users::run),
     ("varint", varint::run),
 ];
 
@@ -65,4 +72,16 @@ thread_local! {
 /// Waits for what a worker's runtime would run.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+/// An error about a file is one line, and where it points is in the text.
+fn assert_points_into(error: &ConfigError, text: &str) {
+    let told = error.to_string();
+    assert!(!told.contains(char::is_control), "{told:?}");
+    let lines = text.split('\n').count();
+    let (line, column) = (error.line(), error.column());
+    assert!(line.is_none_or(|line| (1..=lines).contains(&line)));
+    let len = line.and_then(|line| text.split('\n').nth(line - 1));
+    let len = len.map_or(0, |line| line.chars().count());
+    assert!(column.is_none_or(|column| (1..=len + 1).contains(&column)));
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use h3i::quiche::Shutdown;
+use pasque::testing::TestTunnel;
 use serde_json::json;
 
 use super::peer::{Peer, config, request, tunnel, varint};
@@ -135,6 +136,80 @@ fn mixed_flood(server: SocketAddr, path: &str, number: u8, goes_on: &AtomicBool)
             peer.receive(Duration::from_millis(5));
         }
     }
+}
+
+/// The least budget of memory that there is, in MiB, and when clients that have vanished are forgotten.
+const BUDGET: u64 = 32;
+const IDLE_MS: u64 = 3000;
+
+/// Ends floods also when the scenario fails: the runtime waits for their threads.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Whether a datagram comes back. In a flood some are lost, but never the tunnel.
+async fn is_answered(tunnel: &mut TestTunnel) -> bool {
+    tunnel.send(&[0, 1]);
+    let answer = tokio::time::timeout(Duration::from_millis(500), tunnel.0.recv()).await;
+    answer.is_ok_and(|packet| packet.is_some() || panic!("the tunnel is gone"))
+}
+
+/// The same flood upon a server that sheds load before its memory is used up.
+pub(super) async fn budget(length: Length) -> Figures {
+    let attackers = length.pick(16, 32);
+    let time = length.pick(Duration::from_secs(4), Duration::from_secs(60));
+    let limits = json!({ "memory_budget_mib": BUDGET, "idle_timeout_ms": IDLE_MS });
+    let mut victim = Victim::with_limits(limits).await;
+    victim.add_large_file();
+    let port = victim.target.address().port();
+    // Of somebody who was there before.
+    let connection = victim.server.connect().await.unwrap();
+    let mut tunnel = open(&connection, "127.0.0.1", port).await;
+    let goes_on = Arc::new(AtomicBool::new(true));
+    let stop = StopOnDrop(goes_on.clone());
+    let (server, path) = (victim.server.address(), victim.tunnel_path());
+    let floods: Vec<_> = (1..=attackers)
+        .map(|number| {
+            let (goes_on, path) = (goes_on.clone(), path.clone());
+            tokio::task::spawn_blocking(move || mixed_flood(server, &path, number, &goes_on))
+        })
+        .collect();
+    let start = Instant::now();
+    let (mut rounds, mut refused) = (0, 0);
+    while start.elapsed() < time || refused == 0 {
+        assert!(start.elapsed() < time + PATIENCE, "nobody is refused");
+        rounds += usize::from(is_answered(&mut tunnel).await);
+        refused += usize::from(victim.server.connect().await.is_err());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(stop);
+    for flood in floods {
+        flood.await.unwrap();
+    }
+    let over = Instant::now();
+    let mut figures = Figures::default();
+    figures.at_least("datagrams of a tunnel from before", rounds, 1);
+    figures.at_least("connections refused meanwhile", refused, 1);
+    while victim.server.connect().await.is_err() {
+        assert!(over.elapsed() < PATIENCE, "there is no recovery");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    figures.time(
+        "somebody is served after",
+        over.elapsed(),
+        Duration::from_secs(5),
+    );
+    victim.assert_serves("the flood").await;
+    let log = victim.server.process().output();
+    let lines = log.lines().filter(|line| line.contains("memory:")).count();
+    figures.at_least("lines about memory in the log", lines, 1);
+    let allowed = 2 * start.elapsed().as_secs() as usize;
+    figures.at_most("lines about memory, two a second", lines, allowed);
+    figures
 }
 
 /// A flood of everything upon a server that may not hold more than 256 MiB.

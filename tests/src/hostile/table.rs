@@ -75,6 +75,11 @@ pub const ROWS: &[Row] = &[
         parts: &[tests(NETNS, &["ten_thousand_packets", "told_why"])],
     },
     Row {
+        name: "parsers",
+        about: "every input that a fuzz target has found worth keeping; `make fuzz` finds new ones",
+        parts: &[tests(&["--test", "corpora"], &[])],
+    },
+    Row {
         name: "properties",
         about: "properties of what parses and decides, on random values",
         parts: &[tests(LIB, &[])],
@@ -185,12 +190,30 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "memory",
-        about: "256 MiB for a flood of everything",
-        parts: &[scenario!(shortage::memory)],
+        about: "256 MiB for a flood of everything, and a budget at which load is shed",
+        parts: &[scenario!(shortage::memory), scenario!(shortage::budget)],
+    },
+    Row {
+        name: "secrets",
+        about: "privileges, descriptors, secrets and keys after the start",
+        parts: &[
+            tests(NETNS, &["ordinary_user"]),
+            tests(
+                PROCESSES,
+                &[
+                    "no_secret",
+                    "left_open",
+                    "key_that_others",
+                    "outside_of_the_sandbox",
+                    "traces_and",
+                ],
+            ),
+            tests(LIB, &["sandbox::", "privileges::"]),
+        ],
     },
     Row {
         name: "log",
         about: "text of peers in the log",
-        parts: &[scenario!(log::hostile_texts)],
+        parts: &[scenario!(log::hostile_texts), tests(LIB, &["log::"])],
     },
 ];

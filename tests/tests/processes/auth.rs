@@ -314,11 +314,21 @@ async fn no_secret_is_printed_at_any_level() {
         get(&connection, "/files/page", None).await;
         sleep(Duration::from_millis(50)).await;
     }
+    let id = server.process().id().unwrap();
+    let seen = ["cmdline", "environ"].map(|file| fs::read(format!("/proc/{id}/{file}")).unwrap());
     server.process().terminate().await.unwrap();
-    let output = server.process().output();
+    let mut output: String = server.process().output();
     assert!(output.contains("TRACE"), "nothing was traced");
+    // What others on the host may see of the process counts as well.
+    for seen in seen {
+        assert!(!seen.is_empty());
+        output.push('\n');
+        output.push_str(&String::from_utf8_lossy(&seen));
+    }
 
-    let mut secrets: Vec<String> = vec!["planted".into(), SECRET.into(), hash.into()];
+    let key = fs::read_to_string(server.folder().join("pasque-key.pem")).unwrap();
+    let key = key.lines().nth(1).unwrap().to_owned();
+    let mut secrets: Vec<String> = vec!["planted".into(), SECRET.into(), hash.into(), key];
     for value in &values {
         let value = value.to_str().unwrap();
         let (_, rest) = value.split_once(' ').unwrap_or(("", value));

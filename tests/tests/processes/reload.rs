@@ -361,3 +361,52 @@ async fn a_tunnel_ends_when_its_identity_has_no_permission_any_more() {
     timeout(GRACE, tunnels[0].ended()).await.unwrap();
     echo(&mut tunnels[1], b"goes on").await;
 }
+
+#[tokio::test]
+async fn a_reload_that_names_what_is_outside_of_the_sandbox_is_refused() {
+    let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&root, &other] {
+        fs::create_dir(folder.path().join("below")).unwrap();
+        fs::write(folder.path().join("below/a.txt"), "a").unwrap();
+    }
+    let config = |sandbox: Value| {
+        let endpoints = json!([files(root.path())]);
+        json!({ "control": CONTROL, "sandbox": sandbox, "endpoints": endpoints })
+    };
+    let mut confined = server(config(json!({}))).await;
+    let is_in_force = confined.process().line("files: ").await.unwrap();
+    assert!(is_in_force.contains("confined to"), "{is_in_force}");
+    let beneath = |server: &mut Server, folder: &Path| {
+        let root = json!(folder.join("below"));
+        server
+            .rewrite(|config| config["endpoints"][0]["root"] = root)
+            .unwrap();
+    };
+
+    beneath(&mut confined, other.path());
+    let (code, said) = confined.reload().await.unwrap();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("endpoints[0]") && said.contains("restart it"),
+        "{said}"
+    );
+    // What it serves is what it served.
+    let connection = confined.connect().await.unwrap();
+    assert_eq!(
+        get(&connection, "/files/below/a.txt").await.0,
+        StatusCode::OK
+    );
+
+    beneath(&mut confined, root.path());
+    reload(&confined).await;
+    let connection = confined.connect().await.unwrap();
+    assert_eq!(get(&connection, "/files/a.txt").await.0, StatusCode::OK);
+
+    for sandbox in [json!(false), json!({ "read": [other.path()] })] {
+        let mut wider = server(config(sandbox)).await;
+        beneath(&mut wider, other.path());
+        reload(&wider).await;
+        let connection = wider.connect().await.unwrap();
+        assert_eq!(get(&connection, "/files/a.txt").await.0, StatusCode::OK);
+    }
+}

@@ -248,3 +248,25 @@ async fn traces_and_secrets_are_written_only_when_asked_for_and_for_the_owner_on
     assert_eq!(mode(&written[0]), 0o600);
     assert!(fs::metadata(&written[0]).unwrap().len() > 0);
 }
+
+#[tokio::test]
+async fn descriptors_that_were_left_open_are_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "secret").unwrap();
+    // A shell leaves what it has opened by itself to whoever it executes.
+    let setup = format!("exec 7<'{}/secret' 8<&7 9<&7", folder.path().display());
+    let program = server_after(&setup, folder.path());
+    let config = json!({ "endpoints": [files(folder.path())] });
+    let mut server = server_by(&program, config).await;
+    let id = server.process().id().unwrap();
+    let open: Vec<String> = fs::read_dir(format!("/proc/{id}/fd"))
+        .unwrap()
+        .map(|entry| fs::read_link(entry.unwrap().path()).unwrap())
+        .map(|target| target.display().to_string())
+        .collect();
+    assert!(open.len() > 3, "{open:?}");
+    assert!(
+        !open.iter().any(|target| target.ends_with("/secret")),
+        "{open:?}"
+    );
+}

@@ -8,7 +8,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::DeviceError;
 
 /// The file that makes TUN interfaces.
-const TUN_FILE: &str = "/dev/net/tun";
+pub(crate) const TUN_FILE: &str = "/dev/net/tun";
 
 /// Checks that the host has TUN interfaces and that this process may make them. Makes none.
 ///

@@ -33,6 +33,10 @@ fn is_allowed(byte: u8) -> bool {
 }
 
 /// The index of the interface called `name` in this thread's network namespace.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing is sent from this socket"
+)]
 pub(super) fn index_of(name: &str) -> io::Result<Option<u32>> {
     // Any socket does: it only says which namespace is meant.
     let socket = socket_with(

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "targets of tests")]
+
 use std::future::poll_fn;
 use std::time::Duration;
 

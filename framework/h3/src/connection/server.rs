@@ -50,7 +50,7 @@ pub(crate) struct Counters {
 pub(crate) struct ServerSide {
     shared: Arc<Shared>,
     /// The connection's place among those that are allowed.
-    _place: Place,
+    place: Place,
     /// When the peer reset streams, within [`RESET_WINDOW`].
     resets: VecDeque<Instant>,
     /// The stream after the last one that was opened.
@@ -67,7 +67,7 @@ impl ServerSide {
     pub(crate) fn new(shared: Arc<Shared>, place: Place) -> Self {
         Self {
             shared,
-            _place: place,
+            place,
             resets: VecDeque::new(),
             next_stream: 0,
             overtaken: BTreeSet::new(),
@@ -97,6 +97,19 @@ impl Connection {
             server.is_draining = true;
         }
         self.streams.is_empty()
+    }
+
+    /// Whether nothing is under way that the peer has asked for.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.streams.is_empty() && self.http.quic.is_established() && !self.http.quic.is_draining()
+    }
+
+    /// Whether there is no memory for a new tunnel.
+    fn lacks_memory(&self) -> bool {
+        match &self.role {
+            Role::Server(server) => server.place.refuses_tunnel(),
+            Role::Client(_) => false,
+        }
     }
 
     /// Closes the connection in order.
@@ -176,6 +189,10 @@ impl Connection {
         let is_tunnel = head.is_tunnel();
         if is_tunnel && self.tunnels() >= cx.limits.tunnels_per_connection {
             let cause = Error::proxy(ProxyError::ConnectionLimitReached, "too many tunnels");
+            return self.answer(id, waker, more_frames, is_tunnel, &cause);
+        }
+        if is_tunnel && self.lacks_memory() {
+            let cause = Error::proxy(ProxyError::ConnectionLimitReached, "no memory is left");
             return self.answer(id, waker, more_frames, is_tunnel, &cause);
         }
         let length = ContentLength::new(head.content_length);

@@ -144,6 +144,54 @@ async fn a_connection_above_the_limit_is_refused() {
 }
 
 #[tokio::test]
+async fn what_lacks_memory_is_refused_step_by_step_and_what_runs_goes_on() {
+    let server = server_with(Limits::default()).await;
+    let idle = server.connection().await.unwrap();
+    let busy = server.connection().await.unwrap();
+    let open = async || TestTunnel::open(&busy, Request::tunnel("echo", "/echo")).await;
+    let mut tunnel = open().await.unwrap();
+    let mut works = async |payload: &[u8]| {
+        tunnel.send(payload);
+        assert_eq!(&*tunnel.recv().await, payload);
+    };
+
+    server.use_memory(80);
+    let mut refused = Peer::dial(server.network(), server.address(), generous());
+    assert_eq!(refused.was_closed().await, Closed::Transport(0x02));
+    works(b"80 %").await;
+    assert_eq!(server.connections(), 2, "nobody is sent away yet");
+
+    server.use_memory(90);
+    eventually("the idle one is gone", || server.connections() == 1).await;
+    let closed = idle
+        .request(Request::get("/content/1"))
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert!(matches!(&closed, ClientError::Closed(_)), "{closed}");
+    works(b"90 %").await;
+    let second = open().await.expect("a tunnel on a connection that has one");
+
+    server.use_memory(95);
+    let refused = open().await.map(drop).unwrap_err();
+    match &refused {
+        ClientError::Refused {
+            status, headers, ..
+        } => {
+            assert_eq!(status.as_u16(), 503);
+            assert!(headers.contains_key("retry-after"), "{headers:?}");
+        }
+        other => panic!("not a refusal: {other}"),
+    }
+    works(b"95 %").await;
+    drop(second);
+
+    server.use_memory(74);
+    open().await.expect("a tunnel");
+    server.connection().await.expect("a place");
+}
+
+#[tokio::test]
 async fn a_handshake_that_does_not_end_gives_its_place_back() {
     let limits = Limits {
         handshake_timeout: Duration::from_millis(200),

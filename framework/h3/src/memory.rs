@@ -1,0 +1,180 @@
+//! [`Memory`]: what is given up, step by step, as the process comes near the memory that it may have.
+//!
+//! Limits bound what one peer can make the server hold; many peers together are bounded by this. The
+//! monitor looks once a second. What is refused costs nothing, so whoever is served already goes on being
+//! served, and the kernel has no reason to end the process.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::param::page_size;
+use tracing::{info, warn};
+
+/// How often the monitor looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shares of the budget, in percent, at which the steps begin.
+const BEGINS: [(Step, u64); 3] = [
+    (Step::Tunnels, 95),
+    (Step::Idle, 90),
+    (Step::Connections, 80),
+];
+
+/// How far below its beginning a step ends, in percent of the budget: it should not end by what it has
+/// freed alone, and begin again with the next client.
+const SLACK: u64 = 5;
+
+/// What is not done any more. Each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Step {
+    /// There is memory enough.
+    None,
+    /// No new connection.
+    Connections,
+    /// No connection without a request or a tunnel is kept.
+    Idle,
+    /// No new tunnel.
+    Tunnels,
+}
+
+impl Step {
+    fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::None,
+            1 => Self::Connections,
+            2 => Self::Idle,
+            _ => Self::Tunnels,
+        }
+    }
+
+    /// The step after this one, at `share` percent of the budget.
+    fn next(self, share: u64) -> Self {
+        let holds = |&&(step, begins): &&(Self, u64)| {
+            let begins = if step <= self { begins - SLACK } else { begins };
+            share >= begins
+        };
+        BEGINS
+            .iter()
+            .find(holds)
+            .map_or(Self::None, |(step, _)| *step)
+    }
+}
+
+/// Where the process stands. Read by workers, written by the monitor.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    step: AtomicU8,
+    refused_connections: AtomicU64,
+    closed_connections: AtomicU64,
+    refused_tunnels: AtomicU64,
+}
+
+impl Memory {
+    pub(crate) fn step(&self) -> Step {
+        Step::from_number(self.step.load(Ordering::Relaxed))
+    }
+
+    /// Whether a new connection has to be refused; counts it.
+    pub(crate) fn refuses_connection(&self) -> bool {
+        self.refuses(Step::Connections, &self.refused_connections)
+    }
+
+    /// Whether a new tunnel has to be refused; counts it.
+    pub(crate) fn refuses_tunnel(&self) -> bool {
+        self.refuses(Step::Tunnels, &self.refused_tunnels)
+    }
+
+    /// Counts connections that were closed because nothing was under way on them.
+    pub(crate) fn count_closed(&self, count: u64) {
+        self.closed_connections.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn refuses(&self, from: Step, counter: &AtomicU64) -> bool {
+        let is_refused = self.step() >= from;
+        if is_refused {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        is_refused
+    }
+
+    /// Takes the step for a process that holds `held` bytes of a budget of `budget`. Says what changes.
+    pub(crate) fn judge(&self, held: u64, budget: u64) -> Step {
+        let before = self.step();
+        let share = held.saturating_mul(100) / budget.max(1);
+        let step = before.next(share);
+        self.step.store(step as u8, Ordering::Relaxed);
+        let what = match step {
+            Step::None => "all is served again",
+            Step::Connections => "no new connections",
+            Step::Idle => "no new connections, and none without a request",
+            Step::Tunnels => "no new connections or tunnels, and no connection without a request",
+        };
+        let [refused, closed, tunnels] = [
+            &self.refused_connections,
+            &self.closed_connections,
+            &self.refused_tunnels,
+        ]
+        .map(|counter| counter.load(Ordering::Relaxed));
+        if step > before {
+            warn!("memory: {share} % of the budget are in use: {what}");
+        } else if step < before {
+            info!(
+                "memory: {share} % of the budget are in use: {what}; so far {refused} connections and \
+                 {tunnels} tunnels refused, {closed} connections closed"
+            );
+        }
+        step
+    }
+}
+
+/// Looks at the memory of this process, now and then.
+#[derive(Debug)]
+pub(crate) struct Gauge {
+    next: Instant,
+}
+
+impl Gauge {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { next: now }
+    }
+
+    /// Looks, if it is time. Returns the step that holds from here on, if it has looked.
+    pub(crate) fn look(&mut self, memory: &Memory, budget: u64, now: Instant) -> Option<Step> {
+        if now < self.next {
+            return None;
+        }
+        self.next = now + INTERVAL;
+        let mut held = held()?;
+        if Step::None.next(held.saturating_mul(100) / budget.max(1)) > Step::None {
+            // Much of it may have been given back to the allocator only.
+            give_back();
+            held = self::held()?;
+        }
+        Some(memory.judge(held, budget))
+    }
+}
+
+/// Memory of this process that is not on disk, in bytes.
+fn held() -> Option<u64> {
+    let pages = fs::read_to_string("/proc/self/statm").ok()?;
+    let mut fields = pages.split_whitespace().map(str::parse::<u64>);
+    let resident = fields.nth(1)?.ok()?;
+    let of_files = fields.next()?.ok()?;
+    Some(resident.saturating_sub(of_files) * page_size() as u64)
+}
+
+/// Has the allocator return what is free to the system. Without this a flood that is long over would keep
+/// others out: the C library gives back only what lies at the end of its heaps.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "a call of the C library, which takes a number")]
+    // SAFETY: it takes the allocator's own locks, and touches no memory that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -1,0 +1,62 @@
+use super::*;
+
+const BUDGET: u64 = 100 << 20;
+
+/// The step at `percent` of the budget.
+fn at(memory: &Memory, percent: u64) -> Step {
+    memory.judge(BUDGET / 100 * percent, BUDGET)
+}
+
+#[test]
+fn each_step_begins_at_its_share_and_ends_some_way_below() {
+    let memory = Memory::default();
+    for (percent, step) in [
+        (79, Step::None),
+        (80, Step::Connections),
+        (89, Step::Connections),
+        (90, Step::Idle),
+        (94, Step::Idle),
+        (95, Step::Tunnels),
+        (1000, Step::Tunnels),
+        (90, Step::Tunnels),
+        (89, Step::Idle),
+        (85, Step::Idle),
+        (84, Step::Connections),
+        (75, Step::Connections),
+        (74, Step::None),
+        (79, Step::None),
+        (95, Step::Tunnels),
+        (10, Step::None),
+    ] {
+        assert_eq!(at(&memory, percent), step, "{percent} %");
+        assert_eq!(memory.step(), step);
+    }
+}
+
+#[test]
+fn what_is_refused_is_counted() {
+    let memory = Memory::default();
+    assert!(!memory.refuses_connection() && !memory.refuses_tunnel());
+    at(&memory, 90);
+    assert!(memory.refuses_connection() && !memory.refuses_tunnel());
+    at(&memory, 95);
+    assert!(memory.refuses_connection() && memory.refuses_tunnel());
+    assert_eq!(memory.refused_connections.load(Ordering::Relaxed), 2);
+    assert_eq!(memory.refused_tunnels.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn the_memory_of_this_process_is_known_and_looked_at_once_a_second() {
+    let before = held().unwrap();
+    let taken = vec![1_u8; 64 << 20];
+    let after = held().unwrap();
+    assert!(after - before > 60 << 20, "{before} {after}");
+    drop(taken);
+
+    let (memory, now) = (Memory::default(), Instant::now());
+    let mut gauge = Gauge::new(now);
+    assert_eq!(gauge.look(&memory, 1 << 50, now), Some(Step::None));
+    assert_eq!(gauge.look(&memory, 1, now), None);
+    let later = now + INTERVAL;
+    assert_eq!(gauge.look(&memory, 1, later), Some(Step::Tunnels));
+}
