@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::panic::{self, PanicHookInfo};
 use std::thread;
 
-use tracing::error;
+use tracing::{Level, error};
 
 /// How much of the text of a panic is shown, in bytes: a plugin may put a peer's into it.
 const PANIC_LEN: usize = 256;
@@ -62,7 +62,8 @@ impl Write for OneLine {
 pub fn panics_to_log() {
     panic::set_hook(Box::new(|info| {
         let text = describe(info);
-        if tracing::dispatcher::has_been_set() {
+        // A filter that leaves this module out has left no one to tell it.
+        if tracing::dispatcher::has_been_set() && tracing::enabled!(Level::ERROR) {
             error!("{text}");
         } else {
             let _ = writeln!(io::stderr(), "{text}");

@@ -101,6 +101,9 @@ impl Sandbox {
             return Ok(Self { open: None });
         }
         check_alone()?;
+        if let Some(control) = &config.control {
+            warn_of_folder(control, config);
+        }
         let grants = grants(config, geteuid().is_root());
         let status = restrict(&grants).map_err(io::Error::other)?;
         let LandlockStatus::Available { effective_abi, .. } = status.landlock else {
@@ -193,6 +196,10 @@ fn grants(config: &ServerConfig, is_root: bool) -> Vec<Grant> {
     // Both are for looking into connections, and warned of by themselves.
     let traces = ["QLOGDIR", "SSLKEYLOGFILE"].into_iter();
     files.extend(traces.filter_map(env::var_os).map(FileUse::write));
+    if env::var_os("RUST_BACKTRACE").is_some() {
+        // For the names of functions.
+        grants.extend(env::current_exe().map(|program| Grant::new(program, READ)));
+    }
     grants.extend(files.iter().flat_map(grants_for));
     if let Some(control) = &config.control {
         grants.push(Grant::new(folder_of(control), SOCKET));
@@ -238,6 +245,19 @@ fn folder_of(file: &Path) -> &Path {
     match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
+    }
+}
+
+/// A socket is made and removed in its folder, and so could be everything else there.
+fn warn_of_folder(control: &Path, config: &ServerConfig) {
+    let canonical = |path: &Path| folder_of(path).canonicalize().ok();
+    let folder = canonical(control);
+    let holds = |file: &FileUse| canonical(&file.path).is_some_and(|it| Some(it) == folder);
+    if folder.as_deref() == Some(Path::new("/")) || config.files().iter().any(holds) {
+        warn!(
+            "control: files that the server needs are in the folder of its socket, where it may remove \
+             them; put it into a folder of its own"
+        );
     }
 }
 

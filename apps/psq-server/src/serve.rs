@@ -29,6 +29,7 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         threads: arguments.threads,
         user: arguments.user,
     };
+    let config = source.load()?;
     match privileges::close_inherited().map_err(Failure::runtime)? {
         0 => {}
         count => warn!(
@@ -36,13 +37,13 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<(), Failure> {
             "closed descriptors that whoever started the server left open"
         ),
     }
-    let config = source.load()?;
     privileges::harden().map_err(Failure::runtime)?;
     // Before anything is opened and any thread is there: what a reload opens later, it opens the same.
     if let Some(user) = &config.user {
         privileges::become_user(user, privileges::needed(&config)).map_err(Failure::runtime)?;
     }
-
+    // Later its folder is one to be read only.
+    pasque_h3::make_identity(&config)?;
     let sandbox = Sandbox::enter(&config).map_err(Failure::runtime)?;
 
     // The engine has threads of its own; this one only waits.

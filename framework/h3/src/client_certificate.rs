@@ -61,10 +61,8 @@ impl ClientCertificates {
             if certificates.is_empty() {
                 return Err(TlsError::NoClientCa(file.clone()));
             }
-            for certificate in &certificates {
-                // A hint which of its certificates the client is to show.
-                builder.add_client_ca(certificate)?;
-            }
+            // No hint which of its certificates a client is to show: it would be that of the last reload,
+            // and keep clients of an authority that has come since from showing theirs.
             builder.set_cert_store(store(&certificates)?);
         }
         // A resumed session shows no certificate, and keeps what was known of an old one.
@@ -88,7 +86,7 @@ static STORE: LazyLock<Option<Index<Ssl, X509Store>>> = LazyLock::new(|| Ssl::ne
 /// Has handshakes verify chains up to the authorities of now: those of their context are from the last
 /// reload.
 #[derive(Default)]
-pub(crate) struct Verifier(Option<(Arc<Authorities>, X509Store)>);
+pub(crate) struct Verifier(Option<(Arc<Authorities>, Option<X509Store>)>);
 
 impl Verifier {
     /// Makes the handshake of `ssl`, which has not begun, verify chains for `authenticator`.
@@ -98,13 +96,14 @@ impl Verifier {
         };
         if !matches!(&self.0, Some((known, _)) if Arc::ptr_eq(known, &now)) {
             let certificates = X509::stack_from_pem(now.pem().as_bytes());
-            match certificates.and_then(|certificates| store(&certificates)) {
-                Ok(store) => self.0 = Some((now, store)),
-                // Whom it no longer names is not let in, whatever a chain is verified with.
-                Err(error) => error!(%error, "authorities for client certificates"),
-            }
+            let store = certificates.and_then(|certificates| store(&certificates));
+            // Said once of each file. Whom it no longer names is not let in, whatever a chain is verified
+            // with.
+            let said =
+                store.inspect_err(|error| error!(%error, "authorities for client certificates"));
+            self.0 = Some((now, said.ok()));
         }
-        if let (Some((_, store)), Some(index)) = (&self.0, *STORE)
+        if let (Some((_, Some(store))), Some(index)) = (&self.0, *STORE)
             && ssl.set_verify_cert_store(store.clone()).is_ok()
         {
             ssl.set_ex_data(index, store.clone());

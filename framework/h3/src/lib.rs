@@ -39,5 +39,5 @@ mod worker;
 
 pub use client::{ClientConfig, connect};
 pub use reload::{Reloaded, Reloader};
-pub use server::{Server, StartError, check};
+pub use server::{Server, StartError, check, make_identity};
 pub use tls::{ClientKeyPair, TlsError, Trust};

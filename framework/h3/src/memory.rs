@@ -17,6 +17,9 @@ use tracing::{info, warn};
 /// How often the monitor looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long memory that could not be given back is not asked for again: asking stops all allocations.
+const TRIM_PAUSE: Duration = Duration::from_secs(3);
+
 /// Shares of the budget, in percent, at which the steps begin.
 const BEGINS: [(Step, u64); 3] = [
     (Step::Tunnels, 95),
@@ -102,10 +105,15 @@ impl Memory {
         is_refused
     }
 
+    /// Whether something would be given up with `held` bytes of a budget of `budget`, or would stay so.
+    fn is_short(&self, held: u64, budget: u64) -> bool {
+        self.step().next(share(held, budget)) > Step::None
+    }
+
     /// Takes the step for a process that holds `held` bytes of a budget of `budget`. Says what changes.
     pub(crate) fn judge(&self, held: u64, budget: u64) -> Step {
         let before = self.step();
-        let share = held.saturating_mul(100) / budget.max(1);
+        let share = share(held, budget);
         let step = before.next(share);
         self.step.store(step as u8, Ordering::Relaxed);
         let what = match step {
@@ -136,11 +144,15 @@ impl Memory {
 #[derive(Debug)]
 pub(crate) struct Gauge {
     next: Instant,
+    next_trim: Instant,
 }
 
 impl Gauge {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { next: now }
+        Self {
+            next: now,
+            next_trim: now,
+        }
     }
 
     /// Looks, if it is time. Returns the step that holds from here on, if it has looked.
@@ -150,13 +162,22 @@ impl Gauge {
         }
         self.next = now + INTERVAL;
         let mut held = held()?;
-        if Step::None.next(held.saturating_mul(100) / budget.max(1)) > Step::None {
+        if memory.is_short(held, budget) && now >= self.next_trim {
+            let before = held;
             // Much of it may have been given back to the allocator only.
             give_back();
             held = self::held()?;
+            if before.saturating_sub(held) < budget / 100 {
+                self.next_trim = now + TRIM_PAUSE;
+            }
         }
         Some(memory.judge(held, budget))
     }
+}
+
+/// What part of the budget is held, in percent.
+fn share(held: u64, budget: u64) -> u64 {
+    held.saturating_mul(100) / budget.max(1)
 }
 
 /// Memory of this process that is not on disk, in bytes.

@@ -289,20 +289,28 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// Makes the certificate and key of `config` where `self_signed` asks for it and there are none.
+/// [`Server::bind`] does so, too; a program that confines itself to files before has it done earlier.
+///
+/// # Errors
+/// They cannot be made or written.
+pub fn make_identity(config: &ServerConfig) -> Result<(), StartError> {
+    let (cert, key) = (&config.cert_file, &config.key_file);
+    if config.self_signed && !cert.exists() && !key.exists() {
+        make_self_signed(cert, key)?;
+        warn!(file = %cert.display(), "made a self-signed certificate");
+    }
+    Ok(())
+}
+
 /// The certificate and key of `config`, made before where `self_signed` asks for it.
 pub(crate) fn load_identity(config: &ServerConfig) -> Result<Identity, StartError> {
+    make_identity(config)?;
     let (cert, key) = (&config.cert_file, &config.key_file);
-    let must_be_made = config.self_signed && !cert.exists() && !key.exists();
-    if must_be_made {
-        make_self_signed(cert, key)?;
-    }
     config.check_files()?;
     let identity = Identity::load(cert, key)?;
     if config.self_signed {
         let pin = hex(&identity.fingerprint);
-        if must_be_made {
-            warn!(file = %cert.display(), "made a self-signed certificate");
-        }
         warn!("the certificate is self-signed; clients trust it with: psq-client --pin {pin}");
     }
     Ok(identity)

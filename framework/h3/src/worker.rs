@@ -590,7 +590,14 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(slot) else {
             return false;
         };
-        wants_more |= self.output.send(connection, &mut self.socket, now);
+        let (output, socket) = (&mut self.output, &mut self.socket);
+        let sent = catch_unwind(AssertUnwindSafe(|| output.send(connection, socket, now)));
+        let Ok(has_more) = sent else {
+            error!("a connection panicked and is dropped");
+            self.forget(slot);
+            return false;
+        };
+        wants_more |= has_more;
         wants_more |= connection.has_hungry();
         connection.announce_end();
         if connection.http.quic.is_closed() || self.is_abandoned(slot) {

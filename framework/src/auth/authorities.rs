@@ -19,19 +19,24 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// Finds the certificates in the text of a file.
+    /// Finds the certificates in the text of a file, where TLS finds them: between lines that are a marker
+    /// and nothing else.
     pub(super) fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let mut digests = HashSet::new();
-        let mut rest = text;
-        while let Some((_, begun)) = rest.split_once("-----BEGIN CERTIFICATE-----") {
-            let refuse = |message: &str| ConfigError::whole(file, message);
-            let ended = begun.split_once("-----END CERTIFICATE-----");
-            let (base64, after) = ended.ok_or_else(|| refuse("a certificate has no end"))?;
-            let base64: String = base64.split_ascii_whitespace().collect();
+        let refuse = |message: &str| ConfigError::whole(file, message);
+        let mut lines = text.lines().map(str::trim_end);
+        while lines.any(|line| line == "-----BEGIN CERTIFICATE-----") {
+            let mut base64 = String::new();
+            loop {
+                match lines.next() {
+                    None => return Err(refuse("a certificate has no end")),
+                    Some("-----END CERTIFICATE-----") => break,
+                    Some(line) => base64.extend(line.split_ascii_whitespace()),
+                }
+            }
             let der = STANDARD.decode(base64);
             let der = der.map_err(|_| refuse("a certificate is not base64"))?;
             digests.insert(Sha256::digest(der).into());
-            rest = after;
         }
         if digests.is_empty() {
             let message = "found no certificate, expected those of authorities, PEM";
@@ -81,6 +86,18 @@ mod tests {
         }
         assert!(!authorities.contains(&Sha256::digest("a third").into()));
         assert_eq!(authorities.pem(), text);
+    }
+
+    #[test]
+    fn one_that_is_commented_out_is_none() {
+        let out: String = pem("one")
+            .lines()
+            .map(|line| format!("# {line}\n"))
+            .collect();
+        let authorities = parse(&format!("{out}{}", pem("another"))).unwrap();
+        assert!(!authorities.contains(&Sha256::digest("one").into()));
+        assert!(authorities.contains(&Sha256::digest("another").into()));
+        assert!(parse(&out).is_err());
     }
 
     #[test]

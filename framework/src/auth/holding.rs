@@ -66,7 +66,8 @@ pub fn is_permission(text: &str) -> bool {
 /// Whether `text` can name an identity: 1 to 255 bytes without control characters, of which a line of
 /// the revoked file can hold every one.
 pub fn is_name(text: &str) -> bool {
-    let is_whole_line = text.trim() == text && !text.starts_with('#');
+    let is_around = |c: char| c.is_whitespace() || c == '\u{feff}';
+    let is_whole_line = text.trim_matches(is_around) == text && !text.starts_with('#');
     (1..=NAME_MAX_LEN).contains(&text.len()) && !text.contains(char::is_control) && is_whole_line
 }
 

@@ -109,10 +109,12 @@ impl Roster {
 pub(super) struct Revoked(HashSet<String>);
 
 impl Revoked {
-    /// Reads one entry from each line. Empty lines, and those that begin with `#`, say nothing.
+    /// Reads one entry from each line. Empty lines, and those that begin with `#`, say nothing; nor does
+    /// the mark that some editors put in front of a text.
     #[expect(clippy::unnecessary_wraps, reason = "all files are read by one type")]
     pub(super) fn parse(text: &str, _file: &Path) -> Result<Self, ConfigError> {
-        let lines = text.lines().map(str::trim);
+        let is_around = |c: char| c.is_whitespace() || c == '\u{feff}';
+        let lines = text.lines().map(|line| line.trim_matches(is_around));
         let mut entries = HashSet::new();
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
             // Beside itself, because it may be the ID of a token.

@@ -18,6 +18,7 @@ pub fn run(input: &[u8]) {
     let entries = read(text);
     for entry in &entries {
         assert!(!entry.is_empty() && entry.trim() == entry, "{entry:?}");
+        assert!(!entry.starts_with('\u{feff}'), "{entry:?}");
         assert!(
             !entry.starts_with('#') && !entry.contains('\n'),
             "{entry:?}"

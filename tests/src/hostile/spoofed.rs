@@ -68,7 +68,7 @@ impl Scene {
         network.clients[0].nft(DROP).unwrap();
         let root = tempfile::tempdir().unwrap();
         let large = std::fs::File::create(root.path().join("large")).unwrap();
-        large.set_len(16 << 30).unwrap();
+        large.set_len(1 << 40).unwrap();
         let mut config = keys;
         config["endpoints"] = json!([files(root.path())]);
         let psq_server: &Path = &program("psq-server");

@@ -34,6 +34,15 @@ fn each_step_begins_at_its_share_and_ends_some_way_below() {
 }
 
 #[test]
+fn what_keeps_a_step_is_asked_back_as_what_begins_one() {
+    let memory = Memory::default();
+    let is_short = |memory: &Memory, percent| memory.is_short(BUDGET / 100 * percent, BUDGET);
+    assert!(!is_short(&memory, 77) && is_short(&memory, 80));
+    at(&memory, 84);
+    assert!(is_short(&memory, 77) && !is_short(&memory, 74));
+}
+
+#[test]
 fn what_is_refused_is_counted() {
     let memory = Memory::default();
     assert!(!memory.refuses_connection() && !memory.refuses_tunnel());
