@@ -91,6 +91,11 @@ impl Error {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// What the operating system says, when it was asked for what `message` tells.
+    pub(crate) fn system(message: impl Into<String>, source: io::Error) -> Self {
+        Self::proxy(type_of(&source), message).with_source(source)
+    }
+
     /// 500: this end failed.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
@@ -194,19 +199,23 @@ impl error::Error for Error {
 }
 
 impl From<io::Error> for Error {
-    /// Gives what the operating system says the error type and status of RFC 9209 §2.3.
+    /// The error type and status of RFC 9209 §2.3.
     fn from(source: io::Error) -> Self {
-        use io::ErrorKind as Kind;
-        let error = match source.kind() {
-            Kind::NetworkUnreachable | Kind::HostUnreachable | Kind::AddrNotAvailable => {
-                ProxyError::DestinationIpUnroutable
-            }
-            Kind::ConnectionRefused => ProxyError::ConnectionRefused,
-            Kind::TimedOut => ProxyError::ConnectionTimeout,
-            _ if is_exhaustion(&source) => ProxyError::ConnectionLimitReached,
-            _ => ProxyError::ProxyInternalError,
-        };
-        Self::proxy(error, "operating system").with_source(source)
+        Self::system("operating system", source)
+    }
+}
+
+/// The error type of RFC 9209 §2.3 for what the operating system says.
+fn type_of(source: &io::Error) -> ProxyError {
+    use io::ErrorKind as Kind;
+    match source.kind() {
+        Kind::NetworkUnreachable | Kind::HostUnreachable | Kind::AddrNotAvailable => {
+            ProxyError::DestinationIpUnroutable
+        }
+        Kind::ConnectionRefused => ProxyError::ConnectionRefused,
+        Kind::TimedOut => ProxyError::ConnectionTimeout,
+        _ if is_exhaustion(source) => ProxyError::ConnectionLimitReached,
+        _ => ProxyError::ProxyInternalError,
     }
 }
 

@@ -62,7 +62,7 @@ fn detect(
     for_clients: &[IpAddr],
 ) -> Result<Arc<EgressPolicy>> {
     let mut local = LocalAddresses::detect(listeners.to_vec())
-        .map_err(|error| Error::internal("cannot list the interfaces").with_source(error))?;
+        .map_err(|error| Error::system("cannot list the interfaces", error))?;
     local.for_clients = for_clients.to_vec();
     Ok(Arc::new(rules.clone().with_local(local)))
 }

@@ -124,7 +124,9 @@ pub(super) async fn hostile_texts(length: Length) -> Figures {
     let target = EchoTarget::on_loopback().await.unwrap();
     let config = json!({
         "name": NAME, "endpoints": [udp(&["127.0.0.1"]), files(folder.path())],
-        "resolver": target.address(), "limits": { "resets_per_10s": 100_000 },
+        "resolver": target.address(),
+        // Those that are closed still count for a moment.
+        "limits": { "resets_per_10s": 100_000, "connections_per_address": 1000 },
     });
     // Everything that our crates say, at the finest level.
     let filter =
