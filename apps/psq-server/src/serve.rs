@@ -43,7 +43,9 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         privileges::become_user(user, privileges::needed(&config)).map_err(Failure::runtime)?;
     }
     // Later its folder is one to be read only.
-    pasque_h3::make_identity(&config)?;
+    let address = arguments.address;
+    let listening = address.unwrap_or_else(|| config.listen_address());
+    pasque_h3::make_identity(&config, listening)?;
     let sandbox = Sandbox::enter(&config).map_err(Failure::runtime)?;
 
     // The engine has threads of its own; this one only waits.
@@ -51,7 +53,7 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::runtime)?;
-    let result = runtime.block_on(run(source, sandbox, config, arguments.address));
+    let result = runtime.block_on(run(source, sandbox, config, address));
     // Whatever a plugin still does on a blocking thread must not hold the end up.
     runtime.shutdown_background();
     result

@@ -289,12 +289,19 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Makes the certificate and key of `config` where `self_signed` asks for it and there are none.
-/// [`Server::bind`] does so, too; a program that confines itself to files before has it done earlier.
+/// Makes the certificate and key of `config` where `self_signed` asks for it and there are none, for a
+/// server that is to listen on `address`. [`Server::bind`] does so, too; a program that confines itself
+/// to files before has it done earlier.
 ///
 /// # Errors
-/// They cannot be made or written.
-pub fn make_identity(config: &ServerConfig) -> Result<(), StartError> {
+/// They cannot be made or written, or the server would be an open relay: then nothing is made.
+pub fn make_identity(config: &ServerConfig, address: SocketAddr) -> Result<(), StartError> {
+    // Its warnings come with the start.
+    config.check_relay(&[address])?;
+    make_missing(config)
+}
+
+fn make_missing(config: &ServerConfig) -> Result<(), StartError> {
     let (cert, key) = (&config.cert_file, &config.key_file);
     if config.self_signed && !cert.exists() && !key.exists() {
         make_self_signed(cert, key)?;
@@ -305,7 +312,7 @@ pub fn make_identity(config: &ServerConfig) -> Result<(), StartError> {
 
 /// The certificate and key of `config`, made before where `self_signed` asks for it.
 pub(crate) fn load_identity(config: &ServerConfig) -> Result<Identity, StartError> {
-    make_identity(config)?;
+    make_missing(config)?;
     let (cert, key) = (&config.cert_file, &config.key_file);
     config.check_files()?;
     let identity = Identity::load(cert, key)?;

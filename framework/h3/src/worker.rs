@@ -55,7 +55,8 @@ pub(crate) struct Worker {
     quic: quiche::Config,
     h3: h3::Config,
     limits: Limits,
-    connections: Slab<Connection>,
+    /// Boxed: a slab does not shrink, and would keep the memory of the most that ever were.
+    connections: Slab<Box<Connection>>,
     routes: Routes,
     mailbox: Arc<Mailbox>,
     /// The mailboxes of all workers, by index.
@@ -190,7 +191,7 @@ impl Worker {
         };
         let mut connection = Connection::new(key, quic, role, &self.limits, now);
         crate::diagnostics::attach(&mut connection.http.quic);
-        entry.insert(connection);
+        entry.insert(Box::new(connection));
         self.routes.insert(cid, slot);
         self.enqueue(slot);
         slot
@@ -337,6 +338,7 @@ impl Worker {
     fn find(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
         self.connections
             .get_mut(key.slot)
+            .map(|connection| &mut **connection)
             .filter(|connection| connection.key == key)
     }
 

@@ -190,8 +190,13 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "memory",
-        about: "256 MiB for a flood of everything, and a budget at which load is shed",
-        parts: &[scenario!(shortage::memory), scenario!(shortage::budget)],
+        about: "256 MiB for a flood of everything",
+        parts: &[scenario!(shortage::memory)],
+    },
+    Row {
+        name: "budget",
+        about: "a flood of everything upon a budget of memory, at which load is shed",
+        parts: &[scenario!(shortage::budget)],
     },
     Row {
         name: "secrets",

@@ -52,6 +52,7 @@ suite! {
     udp_13_names_that_are_never_resolved_hold_up_nobody_else: "names",
     two_thousand_wrong_passwords_a_second_disturb_nobody_else: "logins",
     a_flood_of_everything_fits_into_the_memory_there_is: "memory",
+    near_its_budget_of_memory_a_server_sheds_load_and_recovers: "budget",
     text_of_peers_cannot_forge_lines_in_the_log: "log",
 }
 

@@ -60,7 +60,10 @@ fn the_memory_of_this_process_is_known_and_looked_at_once_a_second() {
     let taken = vec![1_u8; 64 << 20];
     let after = held().unwrap();
     assert!(after - before > 60 << 20, "{before} {after}");
+    let in_use_before = in_use();
     drop(taken);
+    let freed = in_use_before - in_use();
+    assert!(freed > 60 << 20, "{freed}");
 
     let (memory, now) = (Memory::default(), Instant::now());
     let mut gauge = Gauge::new(now);
