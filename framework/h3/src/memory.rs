@@ -17,8 +17,8 @@ use tracing::{info, warn};
 /// How often the monitor looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long memory that could not be given back is not asked for again: asking stops all allocations.
-const TRIM_PAUSE: Duration = Duration::from_secs(3);
+/// How often at most the allocator returns what is free: meanwhile it serves nobody.
+const TRIM_PAUSE: Duration = Duration::from_secs(10);
 
 /// Shares of the budget, in percent, at which the steps begin.
 const BEGINS: [(Step, u64); 3] = [
@@ -162,17 +162,12 @@ impl Gauge {
         }
         self.next = now + INTERVAL;
         let mut held = held()?;
-        if memory.is_short(held, budget) && now >= self.next_trim {
-            let before = held;
-            // Much of it may have been given back to the allocator only.
-            give_back();
-            held = self::held()?;
-            if before.saturating_sub(held) < budget / 100 {
+        if memory.is_short(held, budget) {
+            if now >= self.next_trim {
+                give_back();
                 self.next_trim = now + TRIM_PAUSE;
             }
-        }
-        if memory.is_short(held, budget) {
-            // What the allocator could not return, because something in use lies behind it, serves the next.
+            // What is free and cannot be returned, because something in use lies behind it, serves the next.
             held = held.min(in_use());
         }
         Some(memory.judge(held, budget))
@@ -193,8 +188,8 @@ fn held() -> Option<u64> {
     Some(resident.saturating_sub(of_files) * page_size() as u64)
 }
 
-/// Has the allocator return what is free to the system. Without this a flood that is long over would keep
-/// others out: the C library gives back only what lies at the end of its heaps.
+/// Has the allocator return what is free to the system: by itself the C library returns only what lies at
+/// the end of its heaps.
 fn give_back() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "a call of the C library, which takes a number")]

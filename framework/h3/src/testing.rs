@@ -3,6 +3,8 @@
 //! The API is that of `pasque::testing`, so a plugin's test can move from one to the other; the
 //! network between has latency, loss and an MTU.
 
+mod pair;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use pasque::testing::TestTunnel;
 use pasque::{Mount, Request, Response, Router, Site, StartContext, endpoint_types};
 
 use tokio::task::coop::unconstrained;
+
+pub use self::pair::Pair;
 
 use crate::client::{ClientConfig, Dialer, Handle, finish};
 use crate::client_certificate::{ClientCertificates, Verifier};

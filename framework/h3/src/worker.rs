@@ -1,6 +1,8 @@
 //! A worker: one thread, one socket, and the connections on it. [`Worker::run`] is the loop; it
 //! sleeps only when a turn did nothing.
 
+mod accept;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
@@ -10,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use pasque::config::Limits;
 use pasque::health::Pulse;
-use quiche::{RecvInfo, SendInfo, h3};
+use quiche::{RecvInfo, h3};
 use slab::Slab;
 use tracing::{debug, error, trace};
 
 use crate::alarm::Alarm;
 use crate::cid::{Cid, Form, form};
 use crate::connection::{Buffers, Command, Connection, Role, TurnCx};
-use crate::listener::{Listener, Verdict};
+use crate::listener::Listener;
 use crate::mailbox::{ConnectionKey, Mailbox, Message};
 use crate::output::Output;
 use crate::reload::Reconfiguration;
@@ -32,9 +34,6 @@ const PACKETS_PER_TURN: usize = 512;
 
 /// Messages from other workers that wait; packets beyond it are dropped, as by a full socket.
 const FOREIGN_PACKETS: usize = 64;
-
-/// The transport error for a client that has no place (RFC 9000 §20.1).
-const CONNECTION_REFUSED: u64 = 0x02;
 
 /// How long the closing of a connection is allowed to take once nothing else is to be done.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
@@ -450,94 +449,6 @@ impl Worker {
         true
     }
 
-    /// A packet of a handshake, or no QUIC at all.
-    fn on_long(
-        &mut self,
-        info: RecvInfo,
-        packet: &mut [u8],
-        now: Instant,
-        is_foreign: bool,
-    ) -> Option<usize> {
-        let len = packet.len();
-        let header = quiche::Header::from_slice(packet, crate::settings::CID_LEN).ok()?;
-        let cid = Cid::copy_from(&header.dcid);
-        if let Some(slot) = self.routes.get(&cid) {
-            return Some(slot);
-        }
-        // The type of a packet is known only where its version is.
-        let is_known = quiche::version_is_supported(header.version);
-        if is_known && header.ty != quiche::Type::Initial {
-            if !is_foreign {
-                self.hand_over(cid, info, packet, len);
-            }
-            return None;
-        }
-        let is_stopping = self.drain_until.is_some();
-        let listener = self.listener.as_mut().filter(|_| !is_stopping)?;
-        let verdict = listener.judge(&header, info, len, now, self.index, self.output.buffer());
-        match verdict {
-            Verdict::Drop => None,
-            Verdict::Reply(len) => {
-                let info = SendInfo {
-                    from: info.to,
-                    to: info.from,
-                    at: now,
-                };
-                self.output.send_one(&mut self.socket, len, &info);
-                None
-            }
-            Verdict::Accept {
-                cid,
-                original,
-                place,
-            } => {
-                let accepted = match &original {
-                    Some(original) => quiche::accept_with_retry::<Buffers>(
-                        &cid.to_quiche(),
-                        quiche::RetryConnectionIds {
-                            original_destination_cid: &original.to_quiche(),
-                            retry_source_cid: &header.dcid,
-                        },
-                        info.to,
-                        info.from,
-                        &mut self.quic,
-                    ),
-                    None => quiche::accept_with_buf_factory::<Buffers>(
-                        &cid.to_quiche(),
-                        None,
-                        info.to,
-                        info.from,
-                        &mut self.quic,
-                    ),
-                };
-                let first = Cid::copy_from(&header.dcid);
-                let mut quic = accepted.ok()?;
-                listener.prepare(quic.as_mut());
-                let Some(place) = place else {
-                    self.refuse(quic, packet, info);
-                    return None;
-                };
-                let role = Role::Server(listener.server_side(place));
-                let slot = self.insert(cid, quic, role, now);
-                // Until it knows ours, the client sends to the ID that it chose.
-                self.routes.insert(first, slot);
-                Some(slot)
-            }
-        }
-    }
-
-    /// Tells a client that there is no place for it, and keeps nothing.
-    fn refuse(&mut self, mut quic: quiche::Connection<Buffers>, packet: &mut [u8], info: RecvInfo) {
-        let received = quic.recv(packet, info);
-        let closed = quic.close(false, CONNECTION_REFUSED, b"too many connections");
-        if received.is_ok()
-            && closed.is_ok()
-            && let Ok((len, info)) = quic.send(self.output.buffer())
-        {
-            self.output.send_one(&mut self.socket, len, &info);
-        }
-    }
-
     fn expire(&mut self, now: Instant) {
         while let Some(&Reverse((due, slot))) = self.timers.peek() {
             if due > now {
@@ -593,9 +504,7 @@ impl Worker {
             return false;
         };
         let (output, socket) = (&mut self.output, &mut self.socket);
-        let sent = catch_unwind(AssertUnwindSafe(|| output.send(connection, socket, now)));
-        let Ok(has_more) = sent else {
-            error!("a connection panicked and is dropped");
+        let Some(has_more) = contain(|| output.send(connection, socket, now)) else {
             self.forget(slot);
             return false;
         };
@@ -631,9 +540,7 @@ impl Worker {
             h3: &self.h3,
             scratch: &mut self.scratch,
         };
-        let acted = catch_unwind(AssertUnwindSafe(|| act(connection, &mut cx)));
-        acted.unwrap_or_else(|_panic| {
-            error!("a connection panicked and is dropped");
+        contain(|| act(connection, &mut cx)).unwrap_or_else(|| {
             self.forget(slot);
             false
         })
@@ -689,4 +596,12 @@ impl Worker {
             self.routes.insert(cid, slot);
         }
     }
+}
+
+/// What `act` returns; `None` when it panicked. The connection that it is about is to be dropped then.
+fn contain<R>(act: impl FnOnce() -> R) -> Option<R> {
+    let acted = catch_unwind(AssertUnwindSafe(act));
+    acted
+        .inspect_err(|_panic| error!("a connection panicked and is dropped"))
+        .ok()
 }

@@ -63,11 +63,16 @@ pub fn is_permission(text: &str) -> bool {
     (1..=PERMISSION_MAX_LEN).contains(&text.len()) && text.bytes().all(is_allowed)
 }
 
+/// What a line of a list says: without white space around it, and without the byte order mark that some
+/// editors put in front of a text.
+pub(super) fn entry_of(line: &str) -> &str {
+    line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
+}
+
 /// Whether `text` can name an identity: 1 to 255 bytes without control characters, of which a line of
 /// the revoked file can hold every one.
 pub fn is_name(text: &str) -> bool {
-    let is_around = |c: char| c.is_whitespace() || c == '\u{feff}';
-    let is_whole_line = text.trim_matches(is_around) == text && !text.starts_with('#');
+    let is_whole_line = entry_of(text) == text && !text.starts_with('#');
     (1..=NAME_MAX_LEN).contains(&text.len()) && !text.contains(char::is_control) && is_whole_line
 }
 
@@ -216,6 +221,7 @@ mod tests {
             &"x".repeat(256),
             " a",
             "a\u{a0}",
+            "\u{feff}a",
             "#a",
         ] {
             assert!(!is_name(wrong), "{wrong:?}");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::holding::{Holding, HoldingKeys, is_name};
+use super::holding::{Holding, HoldingKeys, entry_of, is_name};
 use super::password::PasswordHash;
 use crate::config::{ConfigError, End, JsonPath, Source};
 
@@ -109,12 +109,10 @@ impl Roster {
 pub(super) struct Revoked(HashSet<String>);
 
 impl Revoked {
-    /// Reads one entry from each line. Empty lines, and those that begin with `#`, say nothing; nor does
-    /// the mark that some editors put in front of a text.
+    /// Reads one entry from each line. Empty lines, and those that begin with `#`, say nothing.
     #[expect(clippy::unnecessary_wraps, reason = "all files are read by one type")]
     pub(super) fn parse(text: &str, _file: &Path) -> Result<Self, ConfigError> {
-        let is_around = |c: char| c.is_whitespace() || c == '\u{feff}';
-        let lines = text.lines().map(|line| line.trim_matches(is_around));
+        let lines = text.lines().map(entry_of);
         let mut entries = HashSet::new();
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
             // Beside itself, because it may be the ID of a token.

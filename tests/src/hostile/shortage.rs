@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use h3i::quiche::Shutdown;
 use pasque::testing::TestTunnel;
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 use super::peer::{Peer, config, request, tunnel, varint};
 use super::{Figures, Length, MIB, Victim};
@@ -143,12 +144,36 @@ fn mixed_flood(server: SocketAddr, path: &str, number: u8, goes_on: &AtomicBool)
 const BUDGET: u64 = 32;
 const IDLE_MS: u64 = 3000;
 
-/// Ends floods also when the scenario fails: the runtime waits for their threads.
-struct StopOnDrop(Arc<AtomicBool>);
+/// Mixed floods of some attackers. They end with the scenario also when that fails: the runtime waits for
+/// their threads.
+struct Floods {
+    goes_on: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
 
-impl Drop for StopOnDrop {
+impl Floods {
+    fn start(victim: &Victim, attackers: u8) -> Self {
+        let goes_on = Arc::new(AtomicBool::new(true));
+        let (server, path) = (victim.server.address(), victim.tunnel_path());
+        let start = |number| {
+            let (goes_on, path) = (goes_on.clone(), path.clone());
+            tokio::task::spawn_blocking(move || mixed_flood(server, &path, number, &goes_on))
+        };
+        let threads = (1..=attackers).map(start).collect();
+        Self { goes_on, threads }
+    }
+
+    async fn end(mut self) {
+        self.goes_on.store(false, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.await.unwrap();
+        }
+    }
+}
+
+impl Drop for Floods {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.goes_on.store(false, Ordering::Relaxed);
     }
 }
 
@@ -170,15 +195,7 @@ pub(super) async fn budget(length: Length) -> Figures {
     // Of somebody who was there before.
     let connection = victim.server.connect().await.unwrap();
     let mut tunnel = open(&connection, "127.0.0.1", port).await;
-    let goes_on = Arc::new(AtomicBool::new(true));
-    let stop = StopOnDrop(goes_on.clone());
-    let (server, path) = (victim.server.address(), victim.tunnel_path());
-    let floods: Vec<_> = (1..=attackers)
-        .map(|number| {
-            let (goes_on, path) = (goes_on.clone(), path.clone());
-            tokio::task::spawn_blocking(move || mixed_flood(server, &path, number, &goes_on))
-        })
-        .collect();
+    let floods = Floods::start(&victim, attackers);
     let start = Instant::now();
     let (mut rounds, mut refused) = (0, 0);
     while start.elapsed() < time || refused == 0 {
@@ -187,10 +204,7 @@ pub(super) async fn budget(length: Length) -> Figures {
         refused += usize::from(victim.server.connect().await.is_err());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    drop(stop);
-    for flood in floods {
-        flood.await.unwrap();
-    }
+    floods.end().await;
     let over = Instant::now();
     let mut figures = Figures::default();
     figures.at_least("datagrams of a tunnel from before", rounds, 1);
@@ -219,24 +233,14 @@ pub(super) async fn memory(length: Length) -> Figures {
     let time = length.pick(Duration::from_secs(2), Duration::from_secs(600));
     let mut victim = Victim::after(DATA, json!({})).await;
     victim.add_large_file();
-    let goes_on = Arc::new(AtomicBool::new(true));
-    let (server, path) = (victim.server.address(), victim.tunnel_path());
-    let floods: Vec<_> = (1..=attackers)
-        .map(|number| {
-            let (goes_on, path) = (goes_on.clone(), path.clone());
-            tokio::task::spawn_blocking(move || mixed_flood(server, &path, number, &goes_on))
-        })
-        .collect();
+    let floods = Floods::start(&victim, attackers);
     let start = Instant::now();
     let mut peak = 0;
     while start.elapsed() < time {
         tokio::time::sleep(Duration::from_millis(50)).await;
         peak = peak.max(resident(&mut victim.server));
     }
-    goes_on.store(false, Ordering::Relaxed);
-    for flood in floods {
-        flood.await.unwrap();
-    }
+    floods.end().await;
     let over = Instant::now();
     victim.assert_serves("the flood").await;
     let connection = victim.server.connect().await.unwrap();

@@ -3,19 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use boring::asn1::Asn1Time;
-use boring::bn::{BigNum, MsbOption};
-use boring::ec::{EcGroup, EcKey};
-use boring::hash::MessageDigest;
-use boring::nid::Nid;
-use boring::pkey::{PKey, Private};
-use boring::x509::extension::BasicConstraints;
-use boring::x509::{X509, X509NameBuilder};
+use pasque_h3::testing::Pair;
 use pasque_tests::{EchoTarget, Process, Server};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
@@ -28,67 +20,16 @@ const DENIED: i32 = 7;
 /// How long a tunnel may outlive the certificate that opened it.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A certificate and its key.
-struct Pair {
-    certificate: X509,
-    key: PKey<Private>,
-}
-
-impl Pair {
-    /// A certificate for `name`, signed by `issuer` or by its own key, which makes it an authority.
-    fn new(name: &str, issuer: Option<&Self>) -> Self {
-        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-        let mut subject = X509NameBuilder::new().unwrap();
-        subject.append_entry_by_nid(Nid::COMMONNAME, name).unwrap();
-        let subject = subject.build();
-        let mut serial = BigNum::new().unwrap();
-        serial.rand(127, MsbOption::MAYBE_ZERO, false).unwrap();
-        let serial = serial.to_asn1_integer().unwrap();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let at = |seconds: i64| Asn1Time::from_unix(now.as_secs() as i64 + seconds).unwrap();
-        let mut builder = X509::builder().unwrap();
-        builder.set_version(2).unwrap();
-        builder.set_serial_number(&serial).unwrap();
-        builder.set_subject_name(&subject).unwrap();
-        let issuer_name = issuer.map_or(&*subject, |issuer| issuer.certificate.subject_name());
-        builder.set_issuer_name(issuer_name).unwrap();
-        builder.set_pubkey(&key).unwrap();
-        builder.set_not_before(&at(-3600)).unwrap();
-        builder.set_not_after(&at(3600)).unwrap();
-        if issuer.is_none() {
-            let is_authority = BasicConstraints::new().critical().ca().build().unwrap();
-            builder.append_extension(&is_authority).unwrap();
-        }
-        let signer = issuer.map_or(&key, |issuer| &issuer.key);
-        builder.sign(signer, MessageDigest::sha256()).unwrap();
-        Self {
-            certificate: builder.build(),
-            key,
-        }
-    }
-
-    fn pem(&self) -> Vec<u8> {
-        self.certificate.to_pem().unwrap()
-    }
-
-    /// The name of its key in a roster.
-    fn digest(&self) -> String {
-        let digest = Sha256::digest(self.key.public_key_to_der().unwrap());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// Puts both into files, whose names it returns.
-    fn write(&self, folder: &Path, name: &str) -> [String; 2] {
-        let (cert, key) = (
-            folder.join(format!("{name}.pem")),
-            folder.join(format!("{name}.key")),
-        );
-        fs::write(&cert, self.pem()).unwrap();
-        fs::write(&key, self.key.private_key_to_pem_pkcs8().unwrap()).unwrap();
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        [cert, key].map(|path| path.to_str().unwrap().to_owned())
-    }
+/// Puts both of a pair into files, whose names it returns.
+fn write(pair: &Pair, folder: &Path, name: &str) -> [String; 2] {
+    let (cert, key) = (
+        folder.join(format!("{name}.pem")),
+        folder.join(format!("{name}.key")),
+    );
+    fs::write(&cert, pair.pem()).unwrap();
+    fs::write(&key, pair.key_pem()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    [cert, key].map(|path| path.to_str().unwrap().to_owned())
 }
 
 /// A server that knows the key of `laptop`, and whom `authority` has signed.
@@ -136,7 +77,7 @@ impl Site {
 
     /// A client with a forward to `target`, whose user has had an answer.
     async fn forward(&self, name: &str, pair: &Pair, target: &str) -> (Process, UdpSocket) {
-        let [cert, key] = pair.write(self.folder.path(), name);
+        let [cert, key] = write(pair, self.folder.path(), name);
         let arguments = ["--cert", &cert, "--key", &key, "-u", target];
         let mut client = client(&self.server, arguments);
         let user = user(&mut client, target).await;
@@ -179,7 +120,7 @@ async fn a_certificate_lets_in_by_its_key_or_its_authority_and_no_other_does() {
         ("mallory", &mallory, DENIED),
         ("impostor", &impostor, DENIED),
     ] {
-        let [cert, key] = pair.write(site.folder.path(), name);
+        let [cert, key] = write(pair, site.folder.path(), name);
         let arguments = [
             "--cert",
             &cert,
@@ -195,7 +136,7 @@ async fn a_certificate_lets_in_by_its_key_or_its_authority_and_no_other_does() {
         assert_eq!(status.code(), Some(code), "{name}: {}", client.output());
     }
     for (name, pair) in [("mallory", Some(&mallory)), ("nobody", None)] {
-        let shown = pair.map(|pair| pair.write(site.folder.path(), name));
+        let shown = pair.map(|pair| write(pair, site.folder.path(), name));
         let mut client = match &shown {
             Some([cert, key]) => {
                 client(&site.server, ["--cert", cert, "--key", key, "-u", &target])

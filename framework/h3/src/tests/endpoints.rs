@@ -260,7 +260,8 @@ impl Flow for SpeakerFlow {
 pub(super) const FLOOD: usize = 4000;
 
 /// A tunnel that says how long a datagram may be, in eight bytes: whenever that has changed, and when
-/// it is asked. On demand it sends [`FLOOD`] datagrams. What else it is sent it returns.
+/// it is asked. On demand it sends [`FLOOD`] datagrams. Those that begin with `#` it answers with their
+/// bytes together, in text, as far as they are delivered at once. What else it is sent it returns.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gauge {}
@@ -292,10 +293,16 @@ impl GaugeFlow {
 
 impl Flow for GaugeFlow {
     fn on_datagrams(&mut self, inbound: &mut Batch, cx: &mut FlowCx<'_>) -> Result<()> {
+        let weighed = inbound.iter().filter(|packet| packet.starts_with(b"#"));
+        let weight: usize = weighed.map(|packet| packet.len()).sum();
+        if weight > 0 {
+            cx.send(Packet::copy_from(format!("#{weight}").as_bytes()));
+        }
         for packet in inbound.drain() {
             match &packet[..] {
                 b"!longest" => cx.send(Packet::with_len(cx.max_len())),
                 b"?" => self.tell(cx),
+                [b'#', ..] => {}
                 b"!flood" => {
                     self.flood = FLOOD;
                     cx.task().waker().wake_by_ref();

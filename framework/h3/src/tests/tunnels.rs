@@ -339,3 +339,29 @@ async fn a_source_is_asked_as_often_as_the_path_takes_more() {
     let by_batches = round_trip * (FLOOD / DATAGRAM_WATERMARK) as u32;
     assert!(took < by_batches * 2 / 3, "{took:?}");
 }
+
+#[tokio::test]
+async fn what_is_delivered_at_once_fits_into_one_send_to_a_target() {
+    let server = server().await;
+    let connection = server.connection().await.unwrap();
+    let request = Request::tunnel("gauge", "/gauge");
+    let mut tunnel = TestTunnel::open(&connection, request).await.unwrap();
+    let mut longest = 0;
+    // The window opens from round to round.
+    for _ in 0..20 {
+        let datagram = [b'#'; 1100];
+        (0..200).for_each(|_| tunnel.send(&datagram));
+        let mut left = 200 * datagram.len();
+        while left > 0 {
+            let answer = tunnel.recv().await;
+            let weight = str::from_utf8(&answer)
+                .ok()
+                .and_then(|text| text.strip_prefix('#'));
+            let weight = weight.map_or(0, |weight| weight.parse().unwrap());
+            longest = longest.max(weight);
+            left -= weight;
+        }
+    }
+    // 59 of them, where 64 would be too many.
+    assert_eq!(longest, 59 * 1100);
+}
