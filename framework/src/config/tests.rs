@@ -150,6 +150,7 @@ impl Endpoint for TestFolder {
     }
 
     fn files(&self) -> Vec<crate::FileUse> {
+        assert_ne!(self.root, Path::new("panic"), "on purpose");
         vec![crate::FileUse::read(&self.root)]
     }
 }

@@ -72,3 +72,16 @@ fn a_configuration_says_what_it_opens() {
     assert_eq!(error.key(), "endpoints[0]");
     assert!(error.to_string().contains("restart"), "{error}");
 }
+
+#[test]
+fn an_endpoint_that_panics_when_it_is_asked_opens_nothing() {
+    let text = r#"{ "cert_file": "c.pem", "key_file": "k.pem", "endpoints": [
+        { "path": "f", "type": "TestFolder", "root": "panic" },
+        { "path": "g", "type": "TestFolder", "root": "public" } ] }"#;
+    let files = parse(text).unwrap().files();
+    let read = ["server.json", "c.pem", "k.pem", "public"];
+    assert_eq!(
+        files,
+        read.map(|path| FileUse::read(Path::new("conf").join(path)))
+    );
+}
