@@ -15,7 +15,7 @@ use pasque_ip::session::{
 };
 
 static POOLS: LazyLock<AddressPools> = LazyLock::new(|| {
-    let prefixes = ["10.76.0.1/28", "fd76::1/64"].map(|prefix| prefix.parse().unwrap());
+    let prefixes = ["10.76.0.1/28", "fd76::1/124"].map(|prefix| prefix.parse().unwrap());
     AddressPools::new(&prefixes, Duration::ZERO, None).unwrap()
 });
 
