@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use crate::connection::{Asks, ClientSide, Command, Role};
+use crate::diagnostics;
 use crate::mailbox::{Mailbox, Message};
 use crate::server::spawn;
 use crate::settings::Settings;
@@ -75,6 +76,7 @@ pub async fn connect(
     port: u16,
     config: &ClientConfig,
 ) -> Result<Connection, ClientError> {
+    diagnostics::announce();
     let attempts = async {
         let Some(known) = config.known_address else {
             return connect_to_any(&look_up(host, port).await?, host, port, config).await;

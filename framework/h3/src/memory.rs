@@ -20,6 +20,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often at most the allocator returns what is free: meanwhile it serves nobody.
 const TRIM_PAUSE: Duration = Duration::from_secs(10);
 
+/// What a thread's heap keeps at its end although it is free, in bytes: more than the datagrams of one turn
+/// of a worker, which quiche puts into memory of their own. By default the C library returns what is beyond
+/// 128 KiB, so that each turn's pages would be returned and asked for again.
+#[cfg(target_env = "gnu")]
+const KEPT_FREE: libc::c_int = 4 << 20;
+
 /// Shares of the budget, in percent, at which the steps begin.
 const BEGINS: [(Step, u64); 3] = [
     (Step::Tunnels, 95),
@@ -186,6 +192,16 @@ fn held() -> Option<u64> {
     let resident = fields.nth(1)?.ok()?;
     let of_files = fields.next()?.ok()?;
     Some(resident.saturating_sub(of_files) * page_size() as u64)
+}
+
+/// Has the allocator keep [`KEPT_FREE`] from here on, in the whole process.
+pub(crate) fn keep_free() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "a call of the C library, which takes numbers")]
+    // SAFETY: it takes the allocator's own lock, and changes a number.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_FREE);
+    }
 }
 
 /// Has the allocator return what is free to the system: by itself the C library returns only what lies at

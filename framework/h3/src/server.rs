@@ -23,6 +23,7 @@ use crate::connection::Shared;
 use crate::diagnostics;
 use crate::listener::{Listener, Places};
 use crate::mailbox::{Mailbox, Message};
+use crate::memory;
 use crate::monitor::Monitor;
 use crate::reload::{Fixed, Reloader};
 use crate::settings::Settings;
@@ -261,6 +262,7 @@ pub(crate) fn spawn(
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    memory::keep_free();
     let (ended, receiver) = oneshot::channel();
     thread::Builder::new().name(name.into()).spawn(move || {
         // Unconstrained: one turn polls the sockets of all its flows, and has a budget of its own.

@@ -285,8 +285,9 @@ fn keep_alive(mut response: Response, connection: Connection) -> Response {
 }
 
 /// The transport settings of a server, with a certificate of its own, and of a client that takes any
-/// certificate: for programs that measure what the engine adds to quiche alone.
+/// certificate; and the allocator's, which are the process's: for programs that measure what the engine adds to quiche alone.
 pub fn transport_settings() -> (quiche::Config, quiche::Config) {
+    crate::memory::keep_free();
     let settings = Settings {
         limits: Limits::default(),
         congestion_control: Default::default(),

@@ -72,3 +72,26 @@ fn the_memory_of_this_process_is_known_and_looked_at_once_a_second() {
     let later = now + INTERVAL;
     assert_eq!(gauge.look(&memory, 1, later), Some(Step::Tunnels));
 }
+
+#[cfg(target_env = "gnu")]
+#[test]
+fn what_one_turn_frees_is_there_for_the_next() {
+    fn faults() -> u64 {
+        let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        // Field 10 of proc_pid_stat(5); this is the third on.
+        fields.split(' ').nth(7).unwrap().parse().unwrap()
+    }
+    // Some 340 pages, for each of which the kernel would be asked again.
+    let turn = || drop(Vec::from_iter((0..1000).map(|_| vec![1_u8; 1400])));
+    keep_free();
+    // A thread has a heap of its own.
+    let thread = std::thread::spawn(move || {
+        turn();
+        let before = faults();
+        (0..10).for_each(|_| turn());
+        faults() - before
+    });
+    let asked = thread.join().unwrap();
+    assert!(asked < 340, "{asked}");
+}

@@ -1,5 +1,5 @@
-//! UDP through a tunnel: a `psq-server` as a process on one core, the client's end of the tunnel
-//! and the target in this process on the other.
+//! UDP through a tunnel: a `psq-server` as a process on one core, the client's end of the tunnel in this
+//! process on the other, and the target, a thread of this process, on one of both.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -124,11 +124,13 @@ pub(crate) fn measure(plan: &Plan, direction: Direction, len: usize) -> Result<S
     runtime.block_on(async {
         let mut server = serve(plan, LOG).await?;
         let counts = Arc::<Counts>::default();
-        let core = plan.cores.client;
+        // One way, the target is with the end of the tunnel that has less to do: to open a packet costs less
+        // than to seal it.
+        let (here, there) = (plan.cores.client, plan.cores.server);
         let target = match direction {
-            Direction::Echo => Target::batching_echo(core)?,
-            Direction::Up => Target::sink(core, counts.clone())?,
-            Direction::Down => Target::source(core, len, counts.clone())?,
+            Direction::Echo => Target::batching_echo(here)?,
+            Direction::Up => Target::sink(there, counts.clone())?,
+            Direction::Down => Target::source(here, len, counts.clone())?,
         };
         let connection = server.connect().await?;
         open(

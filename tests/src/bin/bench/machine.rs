@@ -35,7 +35,7 @@ impl std::fmt::Display for Cores {
             true => f.write_str("one core for everything: there is no other"),
             false => write!(
                 f,
-                "on loopback the server on core {}, client and target on core {}",
+                "on loopback the server on core {}, the client on core {}",
                 self.server, self.client
             ),
         }

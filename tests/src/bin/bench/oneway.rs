@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! up       client → psq-server → sink          down     client ← psq-server ← source
-//!          core B   core A       core B                 core B   core A       core B
+//!          core B   core A       core A                 core B   core A       core B
 //!
 //! ceiling  one connection with DATAGRAM frames between two processes, each run to completion: the
 //!          same settings, no HTTP/3, no tunnel and nobody behind the server
