@@ -12,6 +12,7 @@ use pasque::config::{ConfigError, ServerConfig};
 use pasque::health::Health;
 use pasque::{Error, Retired, Site, StartContext};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::SockRef;
 use thiserror::Error as ThisError;
 use tokio::runtime;
 use tokio::sync::oneshot;
@@ -334,9 +335,12 @@ fn workers(configured: Option<NonZeroUsize>) -> usize {
 
 fn bind_all(address: SocketAddr, count: usize) -> Result<Vec<UdpSocket>, StartError> {
     let fail = |error| StartError::Bind(address, error);
-    // Bound once without sharing: a second server on the same address is an error, not a partner.
-    drop(Udp::bind(address, false).map_err(fail)?);
-    let first = Udp::bind(address, count > 1).map_err(fail)?;
+    // Shared only once it is bound: a second server on the same address is an error, not a partner, and a free
+    // port is one that nobody shares.
+    let first = Udp::bind(address, false).map_err(fail)?;
+    if count > 1 {
+        SockRef::from(&first).set_reuse_port(true).map_err(fail)?;
+    }
     let local = first.local_addr().map_err(fail)?;
     let mut sockets = vec![first];
     for _ in 1..count {

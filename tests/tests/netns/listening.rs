@@ -4,8 +4,9 @@ use std::fs;
 use std::io;
 use std::net::UdpSocket;
 
-use pasque_tests::PATIENCE;
 use pasque_tests::netns::{Namespace, Network};
+use pasque_tests::{PATIENCE, Server, program};
+use serde_json::json;
 
 use crate::lab::{Lab, Mode};
 use crate::tunnel::RawTunnel;
@@ -79,4 +80,25 @@ async fn ip_15_a_server_of_ip_tunnels_speaks_quic_and_nothing_else() {
     expected.extend(1_u32.to_be_bytes());
     assert_eq!(buffer[0] & 0x80, 0x80, "a long header");
     assert_eq!(buffer[1..len], expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_server_shares_the_port_of_another() {
+    // Four ports are left to choose from.
+    let place = Namespace::new("ports").unwrap();
+    place
+        .set("net/ipv4/ip_local_port_range", "40000 40003")
+        .unwrap();
+    let config = json!({ "threads": 2, "endpoints": [{ "path": "udp", "type": "UdpEndpoint" }] });
+    let program = program("psq-server");
+    let start = || Server::start_in(&place, &program, config.clone(), ["-a", "127.0.0.1:0"]);
+    let mut servers = Vec::new();
+    for _ in 0..4 {
+        servers.push(start().await.unwrap());
+    }
+    let mut ports = Vec::from_iter(servers.iter().map(|server| server.address().port()));
+    ports.sort_unstable();
+    assert_eq!(ports, [40000, 40001, 40002, 40003]);
+    let refused = start().await.unwrap_err().to_string();
+    assert!(refused.contains("in use"), "{refused}");
 }
