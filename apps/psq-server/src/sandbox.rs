@@ -194,7 +194,12 @@ fn grants(config: &ServerConfig, is_root: bool) -> Vec<Grant> {
         files.extend(write.iter().map(FileUse::write));
     }
     // Both are for looking into connections, and warned of by themselves.
-    let traces = ["QLOGDIR", "SSLKEYLOGFILE"].into_iter();
+    let traces = if cfg!(feature = "qlog") {
+        &["QLOGDIR", "SSLKEYLOGFILE"][..]
+    } else {
+        &["SSLKEYLOGFILE"]
+    };
+    let traces = traces.iter();
     files.extend(traces.filter_map(env::var_os).map(FileUse::write));
     if env::var_os("RUST_BACKTRACE").is_some() {
         // For the names of functions.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Once;
 use std::{env, path::PathBuf};
 
 use tracing::warn;
@@ -19,14 +20,21 @@ fn secrets() -> Option<OsString> {
     env::var_os("SSLKEYLOGFILE")
 }
 
-/// Says at start what will be written, because either gives away what the connections carry.
+/// Says once what will be written, because either gives away what the connections carry.
 pub(crate) fn announce() {
+    static SAID: Once = Once::new();
+    SAID.call_once(say);
+}
+
+fn say() {
     match traces() {
         Some(folder) if cfg!(feature = "qlog") => warn!(
             ?folder,
             "QLOGDIR is set: a trace of every connection is written there"
         ),
-        Some(_) => warn!("QLOGDIR is set, but this was built without the feature `qlog`"),
+        Some(_) => {
+            warn!("QLOGDIR is set, but no trace is written: build this with `--features qlog`")
+        }
         None => {}
     }
     if let Some(file) = secrets() {

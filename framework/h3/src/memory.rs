@@ -194,7 +194,7 @@ fn held() -> Option<u64> {
     Some(resident.saturating_sub(of_files) * page_size() as u64)
 }
 
-/// Has the allocator keep [`KEPT_FREE`] from here on, in the whole process.
+/// Has the allocator keep [`KEPT_FREE`] from here on, in the whole process (mallopt(3)).
 pub(crate) fn keep_free() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "a call of the C library, which takes numbers")]

@@ -230,7 +230,7 @@ async fn secrets_are_written_only_when_asked_for_and_for_the_owner_only() {
     let setup = format!("umask 0\nexport QLOGDIR='{traces_path}' SSLKEYLOGFILE='{secrets_path}'");
     let mut talkative = server_by(&server_after(&setup, folder.path()), config).await;
     // The program has no feature `qlog` here, as by default, and says so.
-    for words in ["without the feature `qlog`", "SSLKEYLOGFILE"] {
+    for words in ["build this with `--features qlog`", "SSLKEYLOGFILE"] {
         let line = talkative.process().line(words).await.unwrap();
         assert!(line.contains("WARN"), "{line}");
     }

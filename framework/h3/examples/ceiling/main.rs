@@ -65,6 +65,8 @@ fn datagram(len: usize) -> Packet {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // As the engine's workers do.
+    pasque_h3::testing::keep_free();
     let result = match words[..] {
         ["serve", role, len, seconds] => udp::serve(role, len, seconds),
         ["dial", address, role, len, seconds] => udp::dial(address, role, len, seconds),
