@@ -17,6 +17,7 @@
 
 pub mod auth;
 mod bulkhead;
+mod client_network;
 pub mod codel;
 pub mod config;
 pub mod connection;
@@ -52,6 +53,7 @@ pub mod testing;
 pub mod tunnel;
 pub mod wire;
 
+pub use client_network::client_network;
 pub use connection::Connection;
 pub use credentials::{Credentials, CredentialsError};
 pub use endpoint::{

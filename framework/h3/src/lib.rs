@@ -23,6 +23,7 @@ mod server;
 mod server_task;
 mod settings;
 mod socket;
+mod steering;
 #[cfg(any(test, feature = "testing"))]
 #[allow(
     clippy::expect_used,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use boring::ssl::SslRef;
+use pasque::client_network;
 use pasque::config::{Limits, Retry};
 use quiche::RecvInfo;
 
@@ -58,7 +59,7 @@ impl Places {
 
     /// A place for a connection from `address`, if there is one.
     fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let address = address.to_canonical();
+        let address = client_network(address);
         let mut taken = self.lock();
         let here = taken.by_address.get(&address).copied().unwrap_or(0);
         let limits = &taken.limits;
@@ -119,6 +120,8 @@ pub(crate) struct Listener {
     pub(crate) tokens: TokenKey,
     pub(crate) retry: Retry,
     pub(crate) verifier: Verifier,
+    /// Whether packets come to the worker that their connection ID names.
+    pub(crate) is_steered: bool,
 }
 
 /// What becomes of a packet that belongs to no connection.
@@ -145,7 +148,8 @@ impl Listener {
         self.verifier.prepare(ssl, authenticator);
     }
 
-    /// Judges a packet with a long header; `len` is the length of the datagram, in bytes.
+    /// Judges a packet with a long header; `len` is the length of the datagram, in bytes, and `worker` the one
+    /// that a new connection is for.
     pub(crate) fn judge(
         &mut self,
         header: &quiche::Header<'_>,
@@ -252,6 +256,12 @@ mod tests {
         drop(first);
         assert!(places.take(address("192.0.2.1")).is_some());
         drop((second, third));
+        // A /64 of IPv6 is one client, whatever address of it a connection comes from.
+        let fourth = places.take(address("2001:db8::1")).unwrap();
+        let fifth = places.take(address("2001:db8::2")).unwrap();
+        assert!(places.take(address("2001:db8::3")).is_none());
+        assert!(places.take(address("2001:db8:0:1::1")).is_some());
+        drop((fourth, fifth));
         assert_eq!(places.total(), 0);
         assert!(places.lock().by_address.is_empty());
     }

@@ -1,7 +1,7 @@
 //! How tasks and handles reach the worker that owns a connection.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -10,7 +10,8 @@ use pasque::Response;
 use quiche::RecvInfo;
 use tokio::sync::Notify;
 
-use crate::connection::Command;
+use crate::cid::Cid;
+use crate::connection::{Buffers, Command, ServerSide};
 use crate::reload::Reconfiguration;
 
 /// One connection of a worker. The serial number tells a slot's successive tenants apart.
@@ -29,8 +30,11 @@ pub(crate) enum Message {
     Respond(ConnectionKey, u64, Box<Response>),
     /// A client's handle wants something.
     Command(Box<Command>),
-    /// Packets that arrived at another worker, because their sender's address changed.
+    /// Packets that arrived at another worker, because their sender's address changed, or before it knew
+    /// an ID that names its worker.
     Packets(RecvInfo, Vec<u8>, usize),
+    /// A connection that began at another worker, which has more of them.
+    Adopt(Box<Adoption>),
     /// The configuration is another one.
     Reconfigure(Box<Reconfiguration>),
     /// Close what is idle: there is no memory for it.
@@ -39,11 +43,26 @@ pub(crate) enum Message {
     Drain(Duration),
 }
 
+/// A connection on its way to another worker: nothing has happened on it yet.
+pub(crate) struct Adoption {
+    /// Our ID, which names the worker.
+    pub(crate) cid: Cid,
+    /// The ID that the client has chosen.
+    pub(crate) first: Cid,
+    pub(crate) quic: quiche::Connection<Buffers>,
+    pub(crate) side: ServerSide,
+    /// The packet that it begins with, and how that came.
+    pub(crate) packet: Vec<u8>,
+    pub(crate) info: RecvInfo,
+}
+
 /// The messages of one worker.
 #[derive(Default)]
 pub(crate) struct Mailbox {
     messages: Mutex<Vec<Message>>,
     arrived: Notify,
+    /// Connections that the worker has or is about to be given.
+    connections: AtomicUsize,
 }
 
 impl Mailbox {
@@ -67,6 +86,21 @@ impl Mailbox {
     /// Wakes the worker for nothing, so that it shows that it is alive.
     pub(crate) fn nudge(&self) {
         self.arrived.notify_one();
+    }
+
+    /// How many connections the worker has or is about to be given.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection that the worker is given.
+    pub(crate) fn count_connection(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts it no longer.
+    pub(crate) fn uncount_connection(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Moves all messages to `into`, which is empty.

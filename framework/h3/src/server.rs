@@ -30,6 +30,7 @@ use crate::reload::{Fixed, Reloader};
 use crate::settings::Settings;
 use crate::socket::Socket;
 use crate::socket::udp::Udp;
+use crate::steering;
 use crate::tls::{Identity, TlsError, hex, make_self_signed};
 use crate::token::TokenKey;
 use crate::worker::{Parts, Worker};
@@ -70,7 +71,8 @@ pub struct Server {
     identity: Identity,
     clients: ClientCertificates,
     sockets: Vec<UdpSocket>,
-    mailboxes: Arc<[Arc<Mailbox>]>,
+    is_steered: bool,
+    pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
     local: SocketAddr,
     places: Arc<Places>,
     retry: pasque::config::Retry,
@@ -118,7 +120,7 @@ impl Server {
         let clients = ClientCertificates::of(config.auth.as_ref());
         let tls = identity.context(&clients)?;
         settings.server(tls).map_err(quic_error)?;
-        let sockets = bind_all(address, workers(config.threads))?;
+        let (sockets, is_steered) = bind_all(address, workers(config.threads))?;
         let local = match sockets.first().map(UdpSocket::local_addr) {
             Some(Ok(local)) => local,
             _ => address,
@@ -152,6 +154,7 @@ impl Server {
             identity,
             clients,
             sockets,
+            is_steered,
             mailboxes,
             local,
             places,
@@ -198,6 +201,7 @@ impl Server {
                 tokens: tokens.clone(),
                 retry: self.retry,
                 verifier: Verifier::default(),
+                is_steered: self.is_steered,
             };
             let settings = self.settings.clone();
             let tls = self
@@ -333,7 +337,11 @@ fn workers(configured: Option<NonZeroUsize>) -> usize {
         .min(MAX_WORKERS)
 }
 
-fn bind_all(address: SocketAddr, count: usize) -> Result<Vec<UdpSocket>, StartError> {
+/// Binds a socket for each worker. Tells whether packets come to the one that their connection ID names.
+pub(crate) fn bind_all(
+    address: SocketAddr,
+    count: usize,
+) -> Result<(Vec<UdpSocket>, bool), StartError> {
     let fail = |error| StartError::Bind(address, error);
     // Shared only once it is bound: a second server on the same address is an error, not a partner, and a free
     // port is one that nobody shares.
@@ -346,7 +354,13 @@ fn bind_all(address: SocketAddr, count: usize) -> Result<Vec<UdpSocket>, StartEr
     for _ in 1..count {
         sockets.push(Udp::bind(local, true).map_err(fail)?);
     }
-    Ok(sockets)
+    let is_steered = match sockets.first() {
+        Some(first) if count > 1 => steering::attach(first)
+            .inspect_err(|error| warn!(%error, "clients are not spread evenly over the workers"))
+            .is_ok(),
+        _ => false,
+    };
+    Ok((sockets, is_steered))
 }
 
 pub(crate) fn quic_error(error: quiche::Error) -> StartError {

@@ -150,6 +150,7 @@ impl TestServer {
                 tokens,
                 retry: Retry::Always,
                 verifier: Verifier::default(),
+                is_steered: false,
             }),
             pulse: None,
         });

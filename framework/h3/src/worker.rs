@@ -2,6 +2,7 @@
 //! sleeps only when a turn did nothing.
 
 mod accept;
+mod elsewhere;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,6 +17,7 @@ use quiche::{RecvInfo, h3};
 use slab::Slab;
 use tracing::{debug, error, trace};
 
+use self::elsewhere::Elsewhere;
 use crate::alarm::Alarm;
 use crate::cid::{Cid, Form, form};
 use crate::connection::{Buffers, Command, Connection, Role, TurnCx};
@@ -57,6 +59,7 @@ pub(crate) struct Worker {
     /// Boxed: a slab does not shrink, and would keep the memory of the most that ever were.
     connections: Slab<Box<Connection>>,
     routes: Routes,
+    elsewhere: Elsewhere,
     mailbox: Arc<Mailbox>,
     /// The mailboxes of all workers, by index.
     workers: Arc<[Arc<Mailbox>]>,
@@ -106,6 +109,7 @@ impl Worker {
             limits: parts.limits,
             connections: Slab::new(),
             routes: Routes::default(),
+            elsewhere: Elsewhere::default(),
             mailbox,
             workers: parts.workers,
             messages: Vec::new(),
@@ -191,6 +195,7 @@ impl Worker {
         let mut connection = Connection::new(key, quic, role, &self.limits, now);
         crate::diagnostics::attach(&mut connection.http.quic);
         entry.insert(Box::new(connection));
+        self.mailbox.count_connection();
         self.routes.insert(cid, slot);
         self.enqueue(slot);
         slot
@@ -290,6 +295,7 @@ impl Worker {
                 Message::Packets(info, mut bytes, stride) => {
                     self.on_run(info, &mut bytes, stride, now, true);
                 }
+                Message::Adopt(adoption) => self.adopt(*adoption, now),
                 Message::Reconfigure(news) => self.reconfigure(*news),
                 Message::Shed => self.shed(),
                 Message::Drain(time) => self.drain_until = Some(now + time),
@@ -436,9 +442,14 @@ impl Worker {
 
     /// Sends packets of a connection on another worker there. Returns whether there is one.
     fn hand_over(&self, cid: Cid, info: RecvInfo, bytes: &[u8], stride: usize) -> bool {
-        let Some(worker) = cid.worker().filter(|&worker| worker != self.index) else {
-            return false;
-        };
+        match cid.worker() {
+            Some(worker) if worker != self.index => self.pass_on(worker, info, bytes, stride),
+            _ => false,
+        }
+    }
+
+    /// Sends packets to another worker. Returns whether there is such a one.
+    fn pass_on(&self, worker: u8, info: RecvInfo, bytes: &[u8], stride: usize) -> bool {
         let Some(mailbox) = self.workers.get(usize::from(worker)) else {
             return false;
         };
@@ -571,7 +582,9 @@ impl Worker {
     }
 
     fn forget(&mut self, slot: usize) {
-        self.connections.remove(slot);
+        if self.connections.try_remove(slot).is_some() {
+            self.mailbox.uncount_connection();
+        }
         self.routes.forget(slot);
     }
 

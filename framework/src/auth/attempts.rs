@@ -1,9 +1,11 @@
 //! [`Attempts`]: how often one address may guess.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::client_network;
 
 /// Wrong passwords from one address in one [`WINDOW`].
 const MAX_FAILURES: u32 = 10;
@@ -45,7 +47,7 @@ impl Attempts {
             started: now,
             failures: 0,
         };
-        let window = windows.entry(network(peer)).or_insert(fresh);
+        let window = windows.entry(client_network(peer)).or_insert(fresh);
         if is_over(window) {
             *window = fresh;
         }
@@ -59,19 +61,9 @@ impl Attempts {
     /// The attempt was none to guess.
     pub(super) fn forgive(&self, peer: IpAddr) {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(window) = windows.get_mut(&network(peer)) {
+        if let Some(window) = windows.get_mut(&client_network(peer)) {
             window.failures = window.failures.saturating_sub(1);
         }
-    }
-}
-
-/// What is counted as one: an address of IPv4, a /64 of IPv6.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
-            address.to_bits() & !u128::from(u64::MAX),
-        )),
-        address => address,
     }
 }
 

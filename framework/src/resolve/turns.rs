@@ -1,10 +1,12 @@
 //! [`Turns`]: how many look-ups run at once, in all and for one client.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use crate::client_network;
 
 /// Bounds on look-ups. Whoever has used up its own share waits behind itself, and holds up nobody else.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Turns {
     }
 
     fn enter(&self, client: IpAddr) -> Entry<'_> {
-        let client = network_of(client);
+        let client = client_network(client);
         let own = self
             .lock()
             .entry(client)
@@ -85,17 +87,6 @@ impl Drop for Entry<'_> {
         if Arc::strong_count(&self.own) == LAST {
             clients.remove(&self.client);
         }
-    }
-}
-
-/// What one client can choose its address from: of IPv6, whoever has one address has a /64.
-fn network_of(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = address.to_bits() & (u128::MAX << 64);
-            Ipv6Addr::from_bits(network).into()
-        }
-        v4 => v4,
     }
 }
 
@@ -135,7 +126,7 @@ mod tests {
 
     #[test]
     fn whoever_has_one_address_of_ipv6_has_the_network() {
-        let of = |text| network_of(address(text));
+        let of = |text| client_network(address(text));
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));

@@ -21,6 +21,7 @@ mod settings;
 mod transport;
 mod tunnels;
 mod wire;
+mod workers;
 
 use std::time::{Duration, Instant};
 
@@ -35,13 +36,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(150);
 
 /// Where everything is mounted that the tests ask for.
-const SITE: [&str; 6] = [
+const SITE: [&str; 7] = [
     r#"{ "path": "/echo", "type": "Echo" }"#,
     r#"{ "path": "/gauge", "type": "Gauge" }"#,
     r#"{ "path": "/hold/{mark}", "type": "Hold" }"#,
     r#"{ "path": "/content/{what}", "type": "Content" }"#,
     r#"{ "path": "/speaker/{count}/{len}", "type": "Speaker" }"#,
     r#"{ "path": "/faulty/{how}", "type": "Faulty" }"#,
+    r#"{ "path": "/metronome", "type": "Metronome" }"#,
 ];
 
 /// A server with all of [`SITE`] on a network without faults.
