@@ -241,15 +241,17 @@ impl Timer {
         self.is_due(task, pause) && !ledger.is_valid(identity)
     }
 
-    /// Whether the time is up, which then begins anew and lasts for `pause`.
+    /// Whether the time is up, which then begins anew and lasts for `pause`. It is up at the first call.
     fn is_due(&mut self, task: &mut Context<'_>, pause: impl Fn() -> Duration) -> bool {
+        let is_first = self.sleep.is_none();
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(pause())));
         let wakes = |waker: &Waker| waker.will_wake(task.waker());
         if !sleep.is_elapsed() && self.waker.as_ref().is_some_and(wakes) {
             return false;
         }
         self.waker = Some(task.waker().clone());
-        let mut is_due = false;
+        // Between the answer and its first use the client may let any time pass.
+        let mut is_due = is_first;
         while sleep.as_mut().poll(task).is_ready() {
             is_due = true;
             // An identity that is over for good is not let in, and the flow not asked again.

@@ -341,6 +341,36 @@ async fn a_tunnel_ends_when_its_identity_is_revoked() {
     assert!(is_revoked);
 }
 
+#[tokio::test]
+async fn what_was_revoked_before_its_first_use_is_of_no_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, _time) = ledger();
+    let authenticator = authenticator(folder.path());
+    ledger.set_authenticator(Some(authenticator.clone()));
+    let mut request = Request::get("/");
+    request.client_certificate = Some(ClientCertificate {
+        spki_sha256: [7; 32],
+        name: None,
+        not_after: None,
+        authority: None,
+    });
+    let laptop = authenticator.authenticate(&request).await.unwrap();
+    // Answered, and held back by a client that gives no credit for the answer.
+    let mut tunnels: Vec<Open> = (0..3)
+        .map(|_| Open::new(&ledger, &laptop).unwrap())
+        .collect();
+    let used = Open::new(&ledger, &laptop).map(|mut open| open.put(1).map(|()| open.taken()));
+    assert_eq!(used.unwrap().unwrap(), LEN as u64);
+    fs::write(folder.path().join("revoked.txt"), "laptop\n").unwrap();
+    // Files are looked at every two seconds.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    for open in &mut tunnels {
+        let error = open.put(1).unwrap_err();
+        assert_eq!(error.stream_error(), StreamError::RequestCancelled);
+        assert_eq!(open.taken(), 0);
+    }
+}
+
 #[test]
 fn accounts_without_use_are_forgotten() {
     let accounts = Accounts::default();
