@@ -42,9 +42,14 @@ impl LocalAddresses {
         self.is_own(address) && !self.for_clients.contains(&address)
     }
 
-    /// Whether `address` is one of an interface.
+    /// Whether `address` is one of an interface, or the one that a router has in a subnet of it: Linux takes
+    /// the subnet-router anycast address (RFC 4291 §2.6.1) for its own while it forwards IPv6, and lists it
+    /// nowhere. A prefix of 127 bits has none (RFC 6164 §6).
     fn is_own(&self, address: IpAddr) -> bool {
-        self.interfaces.iter().any(|own| own.ip() == address)
+        self.interfaces.iter().any(|own| {
+            let has_anycast = own.is_ipv6() && own.prefix() < 127;
+            own.ip() == address || (has_anycast && own.network() == address)
+        })
     }
 
     /// Whether every host of a subnet this host is on would get a packet to `address`.

@@ -242,6 +242,37 @@ fn udp_28_short_subnets_have_no_broadcast_address() {
 }
 
 #[test]
+fn udp_28_the_address_of_any_router_in_an_own_subnet_is_the_host_s() {
+    let interfaces = ["2600:0:1:2::5/64", "2600:0:1:3::1/127", "2600:0:1:4::1/128"];
+    let policy = EgressPolicy::default().with_local(LocalAddresses {
+        interfaces: interfaces.map(|text| text.parse().unwrap()).to_vec(),
+        listeners: vec![socket("[::]:443")],
+        ..LocalAddresses::default()
+    });
+    let anycast = "2600:0:1:2::";
+    assert_eq!(
+        policy.check(socket(&format!("[{anycast}]:53"))),
+        Err(Refusal::OwnAddress)
+    );
+    assert_eq!(
+        policy.check(socket(&format!("[{anycast}]:443"))),
+        Err(Refusal::OwnListener)
+    );
+    for other in [
+        "2600:0:1:2::6",
+        "2600:0:1:3::",
+        "2600:0:1:4::",
+        "2600:0:1::",
+    ] {
+        assert_eq!(
+            policy.check(socket(&format!("[{other}]:53"))),
+            Ok(()),
+            "{other}"
+        );
+    }
+}
+
+#[test]
 fn udp_28_the_own_listener_stays_closed() {
     // Listener, then targets that reach it, then targets that reach something else.
     let table: &[(&str, &[&str], &[&str])] = &[
