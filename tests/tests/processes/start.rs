@@ -256,7 +256,8 @@ async fn descriptors_that_were_left_open_are_closed() {
     let id = server.process().id().unwrap();
     let open: Vec<String> = fs::read_dir(format!("/proc/{id}/fd"))
         .unwrap()
-        .map(|entry| fs::read_link(entry.unwrap().path()).unwrap())
+        // One that was closed meanwhile leads nowhere.
+        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
         .map(|target| target.display().to_string())
         .collect();
     assert!(open.len() > 3, "{open:?}");
