@@ -16,6 +16,9 @@ use crate::server_task::AbortOnDrop;
 /// Chunks of one body that a turn sends at most.
 const CHUNKS_PER_TURN: usize = 16;
 
+/// Bytes of a tunnel's stream that are read at once: some hundreds of the smallest capsules.
+const CAPSULE_READ: usize = 1 << 10;
+
 /// The peer's direction of a stream.
 #[derive(Debug)]
 pub(super) enum Recv {
@@ -134,7 +137,13 @@ impl Connection {
                 return;
             };
             let room = match &stream.recv {
-                Recv::Tunnel => cx.scratch.len(),
+                Recv::Tunnel if self.capsules_left == 0 => {
+                    if !self.unread.contains(&id) {
+                        self.unread.push(id);
+                    }
+                    return;
+                }
+                Recv::Tunnel => CAPSULE_READ,
                 Recv::Content(inflow) if inflow.is_abandoned() => {
                     stream.recv = Recv::Unwanted;
                     return self.refuse_unwanted(id);
@@ -171,7 +180,10 @@ impl Connection {
                         return;
                     };
                     let fed = tunnel.feed(bytes, &self.http);
-                    self.after_flow(id, fed);
+                    if let Ok(capsules) = fed {
+                        self.capsules_left = self.capsules_left.saturating_sub(capsules);
+                    }
+                    self.after_flow(id, fed.map(|_capsules| ()));
                 }
             }
         }

@@ -41,6 +41,11 @@ use crate::settings::MIN_DATAGRAM_WATERMARK;
 /// HTTP/3 events that one turn takes at most: a peer that opens streams without end waits its turn.
 const EVENTS_PER_TURN: usize = 512;
 
+/// Capsules that the tunnels of a connection take in one turn, give or take a read. An empty datagram comes
+/// in three bytes and costs as much as any: megabytes of them are worked off in many turns, between which
+/// others have theirs.
+const CAPSULES_PER_TURN: usize = 256;
+
 /// `H3_FRAME_UNEXPECTED`, `H3_EXCESSIVE_LOAD`, `H3_DATAGRAM_ERROR` and `H3_NO_ERROR` as
 /// connection errors (RFC 9114 §8.1, RFC 9297 §5.2).
 const FRAME_UNEXPECTED: u64 = 0x0105;
@@ -98,6 +103,10 @@ pub(crate) struct Connection {
     stopped: u64,
     /// Bytes that have come in datagrams and content since a client last asked for a sign of life.
     content_since_probe: u64,
+    /// Capsules that this turn still takes.
+    capsules_left: usize,
+    /// Tunnels with capsules that the last turn did not take.
+    unread: Vec<u64>,
 }
 
 /// One request stream.
@@ -171,6 +180,8 @@ impl Connection {
             has_events: false,
             stopped: 0,
             content_since_probe: 0,
+            capsules_left: 0,
+            unread: Vec::new(),
         }
     }
 
@@ -178,13 +189,9 @@ impl Connection {
         matches!(self.role, Role::Server(_))
     }
 
-    /// The peer's address on the path in use.
+    /// The peer's address, which it has shown to be its own: anybody can send a packet from another one.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.http
-            .quic
-            .path_stats()
-            .find(|path| path.active)
-            .map(|path| path.peer_addr)
+        self.path.peer()
     }
 
     /// Notes that a stream was woken.
@@ -204,6 +211,10 @@ impl Connection {
             self.start_http(cx);
         }
         self.look_after_path(cx);
+        self.capsules_left = CAPSULES_PER_TURN;
+        for id in std::mem::take(&mut self.unread) {
+            self.read_content(id, cx);
+        }
         self.events(cx);
         self.datagrams(cx)
     }
@@ -475,7 +486,13 @@ impl Connection {
     fn serve_stalled(&mut self, cx: &mut TurnCx<'_>) {
         for id in self.stalled.iter().copied().collect::<Vec<_>>() {
             match self.streams.get(&id) {
-                Some(stream) if stream.tunnel.is_some() => self.after_flow(id, Ok(())),
+                Some(stream) if stream.tunnel.is_some() => {
+                    self.after_flow(id, Ok(()));
+                    if !self.stalled.contains(&id) {
+                        // It may have had more than there was room for.
+                        self.poll_flow(id);
+                    }
+                }
                 Some(_) => {
                     self.advance_head(id, cx);
                     self.send_content(id);
@@ -522,7 +539,7 @@ impl Connection {
             }
             self.poll_flow(id);
         }
-        self.has_events || !self.woken.is_empty() || self.has_hungry()
+        self.has_events || !self.woken.is_empty() || !self.unread.is_empty() || self.has_hungry()
     }
 
     /// Whether a flow with more to send can be asked now: also after packets were sent, which made room.
@@ -560,8 +577,11 @@ impl Connection {
             }
             Poll::Ready(Err(error)) => self.fail(id, &error),
             Poll::Pending => {
+                let was_filled = tunnel.is_filled();
                 self.after_flow(id, Ok(()));
-                if !tunnel::has_room(&self.http) {
+                // As capsules what it has put out has gone already, unless there was no credit for them.
+                let has_more = was_filled && !self.stalled.contains(&id);
+                if has_more || !tunnel::has_room(&self.http) {
                     self.make_hungry(id);
                 }
             }
@@ -680,5 +700,6 @@ impl Connection {
         self.streams.clear();
         self.hungry.clear();
         self.stalled.clear();
+        self.unread.clear();
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct Path {
     short: Tally,
     /// The path that the connection began on. Only there does quiche look for the MTU.
     first: Option<Addresses>,
-    /// Where packets go.
+    /// Where packets go, as far as it is validated.
     in_use: Option<Addresses>,
     /// A path that the peer has moved to and that is not validated yet.
     unproven: Option<Unproven>,
@@ -102,6 +102,11 @@ impl Path {
             acked_at_timeout: None,
             looked: now,
         }
+    }
+
+    /// The peer's address on the last path that was validated.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.in_use.map(|(_local, peer)| peer)
     }
 
     /// Whether packets are kept short for a moment, whatever the path may carry.

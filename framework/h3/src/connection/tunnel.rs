@@ -6,7 +6,7 @@ use std::task::{Poll, Waker};
 use bytes::{Buf, Bytes};
 use pasque::wire::capsule::{self, CapsuleDecoder};
 use pasque::wire::{Prefix, datagram};
-use pasque::{BATCH_LEN, Batch, Error, Flow, FlowCx, Outbox, Packet, Result, StreamError};
+use pasque::{BATCH_LEN, Batch, Capsule, Error, Flow, FlowCx, Outbox, Packet, Result, StreamError};
 use quiche::h3;
 
 use super::http::{Gone, Http};
@@ -35,6 +35,8 @@ pub(super) struct Tunnel {
     waker: Waker,
     /// Datagrams that quiche had no room for.
     dropped: u64,
+    /// Whether the flow has put out all that it was allowed to when it was last asked.
+    is_filled: bool,
 }
 
 impl Tunnel {
@@ -48,6 +50,7 @@ impl Tunnel {
             prefix: datagram::stream_prefix(stream),
             waker,
             dropped: 0,
+            is_filled: false,
         }
     }
 
@@ -80,34 +83,61 @@ impl Tunnel {
         result
     }
 
-    /// Gives the flow the capsules in `bytes`.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], http: &Http) -> Result<()> {
-        let limits = Room::for_answers(http, self);
-        let Self {
-            flow,
-            outbox,
-            capsules,
-            waker,
-            ..
-        } = self;
+    /// Gives the flow the capsules in `bytes`. Returns how many there were.
+    pub(super) fn feed(&mut self, mut bytes: &[u8], http: &Http) -> Result<usize> {
+        let mut count = 0;
         loop {
+            let Self { flow, capsules, .. } = self;
             let admit = |kind, len, start: &[u8]| flow.admit_capsule(kind, len, start);
             let next = guard(|| {
                 capsules
                     .next(&mut bytes, admit)
                     .map_err(|error| Error::malformed(error.to_string()))
             })?;
-            let Some(capsule) = next else { return Ok(()) };
-            let mut cx = FlowCx::new(outbox, waker, limits.room, limits.max_len);
-            guard(|| {
-                if capsule.kind != capsule::DATAGRAM {
-                    return flow.on_capsule(capsule, &mut cx);
+            let Some(Capsule { kind, value }) = next else {
+                self.deliver_any(http)?;
+                return Ok(count);
+            };
+            count += 1;
+            if kind == capsule::DATAGRAM {
+                // Delivered together: what a flow does for each batch may cost more than its packets.
+                let packet = Packet::copy_from(value);
+                self.take(packet, http)?;
+                // But no more than it may answer.
+                if self.inbound.len() >= Room::for_answers(http, self).room {
+                    self.deliver(http)?;
                 }
-                let mut one = Batch::new();
-                let _ = one.push(Packet::copy_from(capsule.value));
-                flow.on_datagrams(&mut one, &mut cx)
-            })?;
+                continue;
+            }
+            let value = value.to_vec();
+            self.deliver_any(http)?;
+            let limits = Room::for_answers(http, self);
+            let Self {
+                flow,
+                outbox,
+                waker,
+                ..
+            } = self;
+            let mut cx = FlowCx::new(outbox, waker, limits.room, limits.max_len);
+            let capsule = Capsule {
+                kind,
+                value: &value,
+            };
+            guard(|| flow.on_capsule(capsule, &mut cx))?;
         }
+    }
+
+    fn deliver_any(&mut self, http: &Http) -> Result<()> {
+        match self.inbound.is_empty() {
+            true => Ok(()),
+            false => self.deliver(http),
+        }
+    }
+
+    /// Whether the flow may have more to send: it has put out all that it was allowed to when it was
+    /// last asked.
+    pub(super) fn is_filled(&self) -> bool {
+        self.is_filled
     }
 
     /// Checks that the peer may end its side here (RFC 9297 §3.3).
@@ -133,6 +163,7 @@ impl Tunnel {
             result = flow.poll_outbound(&mut cx);
             Ok(())
         });
+        self.is_filled = cx.room() == 0;
         match outcome {
             Ok(()) => result,
             Err(panic) => Poll::Ready(Err(panic)),

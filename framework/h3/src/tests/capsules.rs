@@ -2,7 +2,7 @@
 
 use pasque::config::Limits;
 
-use super::endpoints::{ECHO_CAPSULE, pattern};
+use super::endpoints::{BEAT, ECHO_CAPSULE, FLOOD, pattern};
 use super::peer::{Closed, Peer, generous};
 use super::wire::{HEADERS, capsule, data, frame, headers, hex};
 use super::{SILENCE, SITE, eventually, server};
@@ -140,6 +140,64 @@ async fn hdg_34_without_datagrams_the_tunnel_works_by_capsules() {
         .await;
     let expected = [b"one".to_vec(), vec![], vec![7; 1500]].map(|payload| (0x00, payload));
     assert_eq!(capsules, expected);
+}
+
+#[tokio::test]
+async fn hdg_34_a_source_with_much_to_send_sends_it_all_by_capsules() {
+    let server = server().await;
+    let mut client = Peer::client_with(&server, generous(), "04 00").await;
+    let id = client.connect("gauge", "/gauge").await;
+    client.send(id, &capsule(0x00, b"!flood"), false).await;
+    // The first one tells the longest datagram.
+    let all = client.until("the flood", |p| {
+        Some(p.capsules(id)).filter(|all| all.len() > FLOOD)
+    });
+    let all = all.await;
+    assert_eq!(all.len(), FLOOD + 1);
+    assert!(
+        all[1..]
+            .iter()
+            .all(|(kind, value)| *kind == 0 && value.len() == 1000)
+    );
+}
+
+#[tokio::test]
+async fn the_smallest_capsules_in_numbers_hold_nobody_up() {
+    let server = server().await;
+    let mut client = Peer::client(&server).await;
+    let beat = BEAT.with(std::sync::Arc::clone);
+    let ticking = tokio::spawn({
+        let beat = beat.clone();
+        async move {
+            loop {
+                beat.ticks
+                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let count = 100_000;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        let id = client.connect("metronome", "/metronome").await;
+        // Everything in one DATA frame, of which the server has much before it looks.
+        client
+            .send(id, &data(&[0x00, 0x00].repeat(count / 4)), false)
+            .await;
+        ids.push(id);
+    }
+    let taken = || beat.taken.load(std::sync::atomic::Ordering::Relaxed);
+    client
+        .until("all of them", |_peer| (taken() == count).then_some(()))
+        .await;
+    ticking.abort();
+    // A turn's and what one read brings beyond that, of the few turns that there are between two ticks. All of
+    // them had come before the server looked.
+    let most = beat.most.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((256..=3072).contains(&most), "{most}");
+    // Others, and the end of the stream, come after as ever.
+    client.send(ids[0], &[], true).await;
+    client.finished(ids[0]).await;
 }
 
 #[tokio::test]

@@ -189,6 +189,7 @@ impl Endpoint for Content {
                 Ok(response)
             }
             "too-large" => Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, "on purpose")),
+            "peer" => Ok(Response::ok(request.peer.to_string())),
             "unread" => {
                 // Holds the content without looking at it.
                 mark.wait().await;
@@ -252,6 +253,59 @@ impl Flow for SpeakerFlow {
         for n in 0..std::mem::take(&mut self.count) {
             cx.send_capsule(ECHO_CAPSULE, &pattern(n, self.len));
         }
+        Poll::Pending
+    }
+}
+
+/// A tunnel that counts how many datagrams it is given while nobody else has a turn: `ticks` goes on with
+/// each turn that a task of the same thread has.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metronome {}
+
+pasque::register!(Metronome, "counts what comes in one turn",
+    example: r#"{ "path": "/metronome", "type": "Metronome" }"#);
+
+/// What the [`Metronome`]s of this thread have seen.
+#[derive(Debug, Default)]
+pub(super) struct Beat {
+    pub(super) ticks: AtomicUsize,
+    /// Datagrams, and the most between two ticks.
+    pub(super) taken: AtomicUsize,
+    pub(super) most: AtomicUsize,
+    at: AtomicUsize,
+    here: AtomicUsize,
+}
+
+thread_local! {
+    pub(super) static BEAT: Arc<Beat> = Arc::default();
+}
+
+#[async_trait]
+#[typetag::deserialize]
+impl Endpoint for Metronome {
+    async fn handle(&self, request: Request) -> Result<Response> {
+        request.require_protocol("metronome")?;
+        Ok(Response::flow(MetronomeFlow))
+    }
+}
+
+struct MetronomeFlow;
+
+impl Flow for MetronomeFlow {
+    fn on_datagrams(&mut self, inbound: &mut Batch, _cx: &mut FlowCx<'_>) -> Result<()> {
+        let beat = BEAT.with(Arc::clone);
+        let now = beat.ticks.load(Ordering::Relaxed);
+        if beat.at.swap(now, Ordering::Relaxed) != now {
+            beat.here.store(0, Ordering::Relaxed);
+        }
+        let here = beat.here.fetch_add(inbound.len(), Ordering::Relaxed) + inbound.len();
+        beat.most.fetch_max(here, Ordering::Relaxed);
+        beat.taken.fetch_add(inbound.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn poll_outbound(&mut self, _cx: &mut FlowCx<'_>) -> Poll<Result<()>> {
         Poll::Pending
     }
 }

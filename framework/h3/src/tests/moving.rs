@@ -10,7 +10,7 @@ use pasque::{Body, Request};
 
 use super::endpoints::pattern;
 use super::peer::Peer;
-use super::{PATIENCE, SITE};
+use super::{PATIENCE, SITE, server};
 use crate::testing::{Conditions, Network, TestServer};
 
 /// What is moved, in bytes, and how fast: it takes two seconds and a half.
@@ -99,6 +99,30 @@ fn upload() -> Request {
     });
     request.body = Body::stream(chunks);
     request
+}
+
+#[tokio::test]
+async fn a_request_has_the_address_that_its_sender_was_shown_to_have() {
+    let server = server().await;
+    let mut client = Peer::client(&server).await;
+    let before = client.address();
+    assert_eq!(
+        client.fetch("/content/peer").await,
+        (200, before.to_string().into())
+    );
+    let network = server.network();
+    // Whoever can forge addresses can send a request from any of them.
+    let after = network.renumber(before, [192, 0, 2, 1].into());
+    assert_eq!(
+        client.fetch("/content/peer").await,
+        (200, before.to_string().into())
+    );
+    // The answer has come, and with it a question that only the owner of the address can answer.
+    let mut answers = Vec::new();
+    for _ in 0..50 {
+        answers.push(String::from_utf8(client.fetch("/content/peer").await.1).unwrap());
+    }
+    assert_eq!(answers.last(), Some(&after.to_string()));
 }
 
 #[tokio::test]

@@ -139,6 +139,11 @@ impl Peer {
         }
     }
 
+    /// Its address, as long as the network does not change it.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.socket.local_addr()
+    }
+
     // Sending.
 
     /// Opens the control stream with the frames `control`, in hexadecimal.
