@@ -5,7 +5,9 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::panic::{self, PanicHookInfo};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tracing::{Level, error};
 
@@ -88,9 +90,55 @@ fn describe(info: &PanicHookInfo<'_>) -> String {
     }
 }
 
+/// At most so many lines in a minute about what a peer can cause as often as it likes: a log that fills
+/// the disk is no help.
+#[derive(Debug)]
+pub struct Quota {
+    lines: u32,
+    state: Mutex<Minute>,
+}
+
+#[derive(Debug)]
+struct Minute {
+    began: Option<Instant>,
+    written: u32,
+    left_out: u64,
+}
+
+impl Quota {
+    /// This many lines in a minute.
+    pub const fn new(lines: u32) -> Self {
+        let state = Minute {
+            began: None,
+            written: 0,
+            left_out: 0,
+        };
+        Self {
+            lines,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Takes the right to write a line now, and how many have had none since the last one that did.
+    pub fn take(&self, now: Instant) -> Option<u64> {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |began| now.saturating_duration_since(began) >= MINUTE;
+        if state.began.is_none_or(is_over) {
+            (state.began, state.written) = (Some(now), 0);
+        }
+        if state.written >= self.lines {
+            state.left_out += 1;
+            return None;
+        }
+        state.written += 1;
+        Some(std::mem::take(&mut state.left_out))
+    }
+}
+
 /// The beginning of a text of somebody else's, on one line and `max_len` bytes long at most, not counting
 /// the dots that stand for its rest.
-fn excerpt(text: &str, max_len: usize) -> String {
+pub(crate) fn excerpt(text: &str, max_len: usize) -> String {
     let mut shown = String::new();
     for c in text.chars() {
         let before = shown.len();
@@ -117,6 +165,19 @@ fn is_unsafe(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quota_is_for_a_minute_and_counts_what_it_leaves_out() {
+        let quota = Quota::new(3);
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        let taken: Vec<_> = (0..8).map(|second| quota.take(at(second))).collect();
+        assert_eq!(taken[..3], [Some(0); 3]);
+        assert_eq!(taken[3..], [None; 5]);
+        assert_eq!(quota.take(at(59)), None);
+        assert_eq!(quota.take(at(60)), Some(6));
+        assert_eq!(quota.take(at(61)), Some(0));
+    }
 
     #[test]
     fn an_event_is_one_line_whatever_is_in_it() {

@@ -9,11 +9,12 @@ mod tests;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use serde_json::Value;
-use tracing::debug;
+use tracing::{debug, warn};
 
 pub use self::access::Access;
 use self::access::Visitor;
@@ -23,6 +24,7 @@ use crate::config::Limits;
 use crate::endpoint::{Endpoint, EndpointType, StartContext};
 use crate::error::{Error, Result};
 use crate::ledger::{Admission, Ledger};
+use crate::log::{Quota, excerpt};
 use crate::proxy_status::{ProxyError, ProxyStatus};
 use crate::request::{Request, is_known_method};
 use crate::response::{Body, Response};
@@ -30,6 +32,13 @@ use crate::template::{MatchOutcome, PathTemplate, Vars};
 
 /// The longest `:path` that is looked at, in bytes; beyond it the answer is 414.
 const MAX_PATH_LEN: usize = 8 << 10;
+
+/// Of a text of the peer's, what the log shows, in bytes.
+const SHOWN_LEN: usize = 256;
+
+/// Endpoints that fail are told in the log by default: nobody else knows why. A client can ask for that again
+/// and again.
+static FAILURES: Quota = Quota::new(10);
 
 /// `capsule-protocol` (RFC 9297 §3.4).
 pub(crate) const CAPSULE_PROTOCOL: HeaderName = HeaderName::from_static("capsule-protocol");
@@ -431,9 +440,7 @@ impl Router {
         match result {
             Ok((response, opened)) => (finish(response), opened),
             Err(cause) => {
-                // The path comes from the peer: Debug escapes it, and 256 bytes of it are enough.
-                let shown: String = path.chars().take(256).collect();
-                debug!(endpoint = tag, path = ?shown, status = cause.status().as_u16(), %cause, "request refused");
+                tell(tag, &path, &cause);
                 (self.refuse(&cause, is_tunnel), None)
             }
         }
@@ -623,6 +630,32 @@ fn check_shape(response: Response, is_tunnel: bool) -> Result<Response> {
         _ => Err(Error::internal(
             "endpoint answered in a shape that the request does not allow",
         )),
+    }
+}
+
+/// Tells the log why a request has got no answer from the endpoint `tag`.
+fn tell(tag: &str, path: &str, cause: &Error) {
+    let status = cause.status();
+    let path = excerpt(path, SHOWN_LEN);
+    let text = excerpt(&cause.to_string(), SHOWN_LEN);
+    if status == StatusCode::INTERNAL_SERVER_ERROR
+        && let Some(left_out) = FAILURES.take(Instant::now())
+    {
+        warn!(
+            endpoint = tag,
+            path,
+            cause = text,
+            left_out,
+            "an endpoint has failed"
+        );
+    } else {
+        debug!(
+            endpoint = tag,
+            path,
+            status = status.as_u16(),
+            cause = text,
+            "request refused"
+        );
     }
 }
 

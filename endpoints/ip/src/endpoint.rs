@@ -272,7 +272,8 @@ impl Endpoint for IpEndpoint {
         debug!(%client, ?addresses, "IP tunnel accepted");
 
         let session = AddressServer::new(lease, routes)
-            .accept_client_routes(self.accept_client_routes.clone());
+            .accept_client_routes(self.accept_client_routes.clone())
+            .reserve(self.pool_networks());
         let filter = ServerFilter::new(started.rules.clone(), scope, session.routes().clone());
         Ok(Response::flow(IpFlow::new(ServerTunnel {
             device,

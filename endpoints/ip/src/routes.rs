@@ -168,6 +168,14 @@ impl Routes {
         }
     }
 
+    /// The part that lies outside of `networks`.
+    #[must_use]
+    pub fn without(&self, networks: &[IpNetwork]) -> Self {
+        let any = |network: &IpNetwork| IpRange::from_prefix(*network, ANY_PROTOCOL);
+        let holes = merge(networks.iter().map(any).collect());
+        Self::new(self.iter().flat_map(|range| cut(*range, &holes)))
+    }
+
     /// The addresses of all ranges, whatever the protocol: disjoint ranges that do not touch, IPv4
     /// before IPv6, ascending.
     pub fn addresses(&self) -> slice::Iter<'_, IpRange> {

@@ -138,7 +138,8 @@ impl Gate {
         let mut scratch = self.0.scratch.clone().lock_owned().await;
         let work = move || {
             let user = users.get(&name);
-            let hash = user.map_or(users.stand_in(), |user| &user.hash);
+            let stand_in = users.stand_in(&name);
+            let hash = user.map_or(&stand_in, |user| &user.hash);
             let is_right = hash.matches(password.expose(), &mut scratch);
             user.filter(|_| is_right).cloned()
         };

@@ -23,7 +23,7 @@ pub(super) struct PasswordHash {
 
 /// What a hash costs to compute. The order is that of the memory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Cost {
+pub(super) struct Cost {
     memory_kib: u32,
     passes: u32,
     lanes: u32,
@@ -65,14 +65,18 @@ impl PasswordHash {
         })
     }
 
-    /// A hash that no password has, and that costs as much as the dearest of `others`.
-    pub(super) fn stand_in<'a>(others: impl IntoIterator<Item = &'a Self>) -> Self {
-        let dearest = others.into_iter().map(|hash| hash.cost).max();
+    /// A hash that no password has, and that costs as much as `other`; as a new one, if there is no other.
+    pub(super) fn stand_in(other: Option<&Self>) -> Self {
         Self {
-            cost: dearest.unwrap_or_default(),
+            cost: other.map(|hash| hash.cost).unwrap_or_default(),
             salt: rand::random::<[u8; SALT_LEN]>().into(),
             output: rand::random::<[u8; OUTPUT_LEN]>().into(),
         }
+    }
+
+    /// What a look at a password costs.
+    pub(super) fn cost(&self) -> Cost {
+        self.cost
     }
 
     /// Whether this is the hash of `password`. Takes tens of milliseconds, and the comparison the
@@ -197,10 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stand_in_costs_as_much_as_the_dearest() {
-        let cheap = hash_password("a").unwrap();
-        let hashes = [&cheap, REFERENCE].map(|text| PasswordHash::parse(text).unwrap());
-        assert!(PasswordHash::stand_in(&hashes).cost == hashes[1].cost);
-        assert!(PasswordHash::stand_in([]).cost == hashes[0].cost);
+    fn a_stand_in_costs_as_much_as_what_it_stands_in_for() {
+        let new = hash_password("a").unwrap();
+        let hashes = [&new, REFERENCE].map(|text| PasswordHash::parse(text).unwrap());
+        assert!(hashes[0].cost != hashes[1].cost);
+        for hash in &hashes {
+            assert!(PasswordHash::stand_in(Some(hash)).cost == hash.cost);
+        }
+        assert!(PasswordHash::stand_in(None).cost == hashes[0].cost);
     }
 }

@@ -2,8 +2,9 @@
 //! is [`Revoked`].
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value};
 
@@ -15,8 +16,12 @@ use crate::config::{ConfigError, End, JsonPath, Source};
 #[derive(Debug)]
 pub(super) struct Users {
     users: HashMap<String, Arc<User>>,
-    stand_in: PasswordHash,
+    /// For names that are nobody's: as many of each cost as there are users with it.
+    stand_ins: Vec<PasswordHash>,
 }
+
+/// Which stand-in a name has, from one reload to the next.
+static CHOICE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// One entry of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,17 +51,24 @@ impl Users {
             };
             users.insert(name.into(), Arc::new(user));
         }
-        let stand_in = PasswordHash::stand_in(users.values().map(|user| &user.hash));
-        Ok(Self { users, stand_in })
+        let hashes = users.values().map(|user| &user.hash);
+        let mut stand_ins: Vec<_> = hashes
+            .map(|hash| PasswordHash::stand_in(Some(hash)))
+            .collect();
+        stand_ins.sort_unstable_by_key(PasswordHash::cost);
+        Ok(Self { users, stand_ins })
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Arc<User>> {
         self.users.get(name)
     }
 
-    /// A hash that is nobody's.
-    pub(super) fn stand_in(&self) -> &PasswordHash {
-        &self.stand_in
+    /// A hash that is nobody's, for a name that is nobody's: always one of the same cost. Where users have
+    /// hashes of several costs, names without a user have them as often, so that the time tells nothing.
+    pub(super) fn stand_in(&self, name: &str) -> PasswordHash {
+        let count = self.stand_ins.len().max(1) as u64;
+        let choice = (CHOICE.hash_one(name) % count) as usize;
+        PasswordHash::stand_in(self.stand_ins.get(choice))
     }
 }
 

@@ -19,6 +19,7 @@ use crate::endpoint::IpEndpoint;
 use crate::filter::{Counters, Place, Rejection, ServerFilter, ServerRules, SharedCounters, Way};
 use crate::mtu::{PathFailure, PathGuard};
 use crate::packet::Header;
+use crate::scope::Scope;
 use crate::session::{AddressServer, OutCapsule, ServerEvent};
 
 /// Prefixes of a client's routes that are used at most: one capsule could name a million.
@@ -235,9 +236,16 @@ impl Role for ServerRole {
             );
         }
         let addresses = self.session.assigned().to_vec();
-        let all: Vec<_> = addresses.iter().chain(&routes).copied().collect();
-        self.filter.set_client(&addresses, accepted.clone());
-        self.membership.set(&all);
+        let held = self.membership.set_client(&addresses, &routes);
+        if held.len() < routes.len() {
+            debug!(
+                client = self.client,
+                "the client advertises what is behind another one: that does not count"
+            );
+        }
+        let routes = held;
+        let counted = accepted.within(&Scope::new(Some(routes.clone()), None));
+        self.filter.set_client(&addresses, counted);
         self.seat.update(&ClientState {
             addresses,
             routes,

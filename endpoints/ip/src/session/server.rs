@@ -22,6 +22,8 @@ pub struct AddressServer {
     routes: Routes,
     /// The client's routes count within this only.
     accepted: Scope,
+    /// And nothing of this.
+    reserved: Vec<IpNetwork>,
     client_routes: Routes,
     used_ids: UsedIds,
 }
@@ -55,6 +57,7 @@ impl AddressServer {
             // A packet needs a source address of its own IP version (RFC 9484 §4.6).
             routes: routes.only(has(false), has(true)),
             accepted: Scope::new(Some(Vec::new()), None),
+            reserved: Vec::new(),
             client_routes: Routes::default(),
             used_ids: UsedIds::default(),
             lease,
@@ -66,6 +69,16 @@ impl AddressServer {
     pub fn accept_client_routes(self, prefixes: Vec<IpNetwork>) -> Self {
         let accepted = Scope::new(Some(prefixes), None);
         Self { accepted, ..self }
+    }
+
+    /// Keeps `networks` from being behind the client, whatever it advertises: other clients have their
+    /// addresses there.
+    #[must_use]
+    pub fn reserve(self, networks: Vec<IpNetwork>) -> Self {
+        Self {
+            reserved: networks,
+            ..self
+        }
     }
 
     /// Says that this will be dropped soon, by another thread: see [`Lease::begin_end`].
@@ -198,7 +211,7 @@ impl AddressServer {
 
     fn on_routes(&mut self, routes: &Routes) -> Result<ServerEvent, SessionError> {
         SessionError::check_len("ROUTE_ADVERTISEMENT", routes.iter().len(), MAX_RANGES)?;
-        let accepted = routes.within(&self.accepted);
+        let accepted = routes.within(&self.accepted).without(&self.reserved);
         if accepted == self.client_routes {
             return Ok(ServerEvent::None);
         }

@@ -21,12 +21,13 @@ use std::time::Instant;
 
 use pasque::config::Limits;
 use pasque::connection::ClientError;
+use pasque::log::Quota;
 use pasque::wire::datagram;
 use pasque::wire::message::ContentLength;
 use pasque::{Error, Packet, Result, StreamError};
 use quiche::h3;
 use tokio::sync::oneshot;
-use tracing::debug;
+use tracing::{debug, warn};
 
 pub(crate) use self::client::{Asks, ClientSide, Command};
 use self::content::{Outgoing, Recv};
@@ -40,6 +41,10 @@ use crate::settings::MIN_DATAGRAM_WATERMARK;
 
 /// HTTP/3 events that one turn takes at most: a peer that opens streams without end waits its turn.
 const EVENTS_PER_TURN: usize = 512;
+
+/// Tunnels that fail for a reason of their endpoint's are told in the log by default. A client can have that
+/// again and again.
+static FAILURES: Quota = Quota::new(10);
 
 /// Capsules that the tunnels of a connection take in one turn, give or take a read. An empty datagram comes
 /// in three bytes and costs as much as any: megabytes of them are worked off in many turns, between which
@@ -367,8 +372,15 @@ impl Connection {
 
     /// Ends a tunnel or request from this side, for a reason that is not the peer's wish.
     fn fail(&mut self, id: u64, error: &Error) {
-        debug!(stream = id, %error, "stream reset");
         let code = error.stream_error();
+        if code == StreamError::Internal
+            && self.is_server()
+            && let Some(left_out) = FAILURES.take(Instant::now())
+        {
+            warn!(stream = id, %error, left_out, "a tunnel has failed");
+        } else {
+            debug!(stream = id, %error, "stream reset");
+        }
         if let Some(stream) = self.streams.get_mut(&id)
             && let Some(ended) = stream.ended.take()
         {

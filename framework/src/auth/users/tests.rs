@@ -17,6 +17,27 @@ fn roster(text: &str) -> Result<Roster, ConfigError> {
 }
 
 #[test]
+fn names_of_nobody_cost_what_users_cost() {
+    let dear = HASH.replace("m=8,", "m=65536,");
+    let entry = |n: usize| {
+        let hash = if n % 4 == 0 { &dear } else { HASH };
+        format!(r#""user-{n}": {{ "hash": "{hash}" }}"#)
+    };
+    let entries: Vec<_> = (0..40).map(entry).collect();
+    let text = format!("{{ {} }}", entries.join(","));
+    let [users, after_a_reload] = [users(&text).unwrap(), users(&text).unwrap()];
+    let mut dear = 0;
+    for n in 0..4000 {
+        let name = format!("nobody-{n}");
+        let cost = users.stand_in(&name).cost();
+        assert!(cost == users.stand_in(&name).cost());
+        assert!(cost == after_a_reload.stand_in(&name).cost());
+        dear += usize::from(cost == users.get("user-0").unwrap().hash.cost());
+    }
+    assert!((800..1200).contains(&dear), "{dear} of 4000");
+}
+
+#[test]
 fn entries_have_permissions_limits_and_an_end() {
     let text = format!(
         r#"{{ "alice": {{ "hash": "{HASH}", "permissions": ["vpn", "udp"], "tunnels": 4,

@@ -363,6 +363,48 @@ fn ip_36_client_routes_count_as_far_as_they_are_accepted() {
 }
 
 #[test]
+fn ip_36_where_clients_have_their_addresses_no_client_has_a_network() {
+    let pools = pools();
+    let mut server = server(&pools)
+        .accept_client_routes(networks(&["10.0.0.0/8", "fd00::/8"]))
+        .reserve(networks(&["10.76.0.0/24", "fd76::/64"]));
+    for inside in [
+        "10.76.0.3/32",
+        "10.76.0.0/24",
+        "10.76.0.128/25",
+        "fd76::/80",
+    ] {
+        let capsule = OutCapsule::routes(&routes(&[inside]));
+        assert_eq!(
+            silence(&mut server, &capsule),
+            ServerEvent::None,
+            "{inside}"
+        );
+    }
+    let around = OutCapsule::routes(&routes(&["10.76.0.0/15", "fd76::/63"]));
+    assert_eq!(
+        silence(&mut server, &around),
+        ServerEvent::ClientRoutesChanged
+    );
+    let all = server.client_routes();
+    for (address, is_theirs) in [
+        ("10.75.255.255", false),
+        ("10.76.0.0", false),
+        ("10.76.0.255", false),
+        ("10.76.1.0", true),
+        ("10.77.255.255", true),
+        ("fd76::1", false),
+        ("fd76:0:0:1::", true),
+    ] {
+        assert_eq!(
+            all.admits(address.parse().unwrap(), 17),
+            is_theirs,
+            "{address}"
+        );
+    }
+}
+
+#[test]
 fn ip_34_client_routes_are_replaced_as_a_whole() {
     let pools = pools();
     let mut server = server(&pools).accept_client_routes(networks(&["10.0.0.0/8"]));
