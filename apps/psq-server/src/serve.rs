@@ -29,7 +29,7 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         threads: arguments.threads,
         user: arguments.user,
     };
-    let config = source.load()?;
+    let mut config = source.load()?;
     match privileges::close_inherited().map_err(Failure::runtime)? {
         0 => {}
         count => warn!(
@@ -41,6 +41,8 @@ pub(crate) fn serve(arguments: ServeArguments) -> Result<(), Failure> {
     // Before anything is opened and any thread is there: what a reload opens later, it opens the same.
     if let Some(user) = &config.user {
         privileges::become_user(user, privileges::needed(&config)).map_err(Failure::runtime)?;
+        // A file that only root can read would fail each reload.
+        config = source.load()?;
     }
     // Later its folder is one to be read only.
     let address = arguments.address;

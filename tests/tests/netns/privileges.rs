@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use pasque_tests::netns::Network;
-use pasque_tests::{Server, program};
+use pasque_tests::{Process, Server, program};
 use serde_json::json;
 
 use crate::lab::{Client, Mode, Setup};
@@ -100,4 +101,35 @@ async fn after_the_start_there_are_an_ordinary_user_and_two_capabilities() {
     first.leave().await;
     second.leave().await;
     assert_eq!(server.process().terminate().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_configuration_that_the_user_cannot_read_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let file = folder.path().join("server.json");
+    let config = json!({
+        "cert_file": "cert.pem", "key_file": "key.pem", "self_signed": true,
+        "endpoints": [{ "path": "/", "type": "Files", "root": folder.path() }],
+    });
+    fs::write(&file, config.to_string()).unwrap();
+    let path = file.to_str().unwrap();
+    let arguments = ["-c", path, "-a", "127.0.0.1:0", "--user", "nobody"];
+    for (mode, starts) in [(0o600, false), (0o644, true)] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let mut server = Process::start(&program("psq-server"), arguments).unwrap();
+        if starts {
+            server.line("listening on").await.unwrap();
+            server.terminate().await.unwrap();
+        } else {
+            let code = server.exit().await.unwrap().code();
+            let said = server.output();
+            assert_eq!(code, Some(2), "{said}");
+            assert!(
+                said.contains(path) && said.contains("Permission denied"),
+                "{said}"
+            );
+            assert!(!folder.path().join("key.pem").exists());
+        }
+    }
 }

@@ -36,6 +36,7 @@ pub(super) struct Chain {
 struct Rule {
     family: String,
     table: String,
+    chain: String,
     #[serde(default)]
     expr: Vec<Value>,
 }
@@ -57,6 +58,11 @@ impl Chain {
 
     fn is_of(&self, is_v6: bool) -> bool {
         is_of(&self.family, is_v6)
+    }
+
+    /// Whether the rule stands in this very chain.
+    fn holds(&self, rule: &Rule) -> bool {
+        self.has(rule) && self.name == rule.chain
     }
 
     fn has(&self, rule: &Rule) -> bool {
@@ -129,9 +135,10 @@ impl Firewall {
     /// Where forwarded packets of one IP version are dropped unless a rule takes them.
     pub(super) fn closed_forward_chains(&self, is_v6: bool) -> impl Iterator<Item = &Chain> {
         self.chains.iter().filter(move |chain| {
+            let mut rules = self.rules.iter().filter(|rule| chain.holds(rule));
             chain.is_at("filter", "forward")
                 && chain.is_of(is_v6)
-                && chain.policy.as_deref() == Some("drop")
+                && (chain.policy.as_deref() == Some("drop") || rules.any(Rule::closes))
         })
     }
 
@@ -170,6 +177,13 @@ impl Rule {
     fn does(&self, statements: &[&str]) -> bool {
         let is_one = |name: &&str| self.expr.iter().any(|part| part.get(name).is_some());
         statements.iter().any(is_one)
+    }
+
+    /// Whether it lets nothing pass that comes to it.
+    fn closes(&self) -> bool {
+        let passes_by = ["counter", "log", "drop", "reject"];
+        let is_plain = |part: &Value| passes_by.iter().any(|name| part.get(name).is_some());
+        self.does(&["drop", "reject"]) && self.expr.iter().all(is_plain)
     }
 
     /// Whether it calls one of these targets of iptables.

@@ -37,7 +37,11 @@ fn chain(family: &str, kind: &str, hook: &str, policy: &str) -> Value {
 }
 
 fn rule(family: &str, expr: Value) -> Value {
-    json!({ "rule": { "family": family, "table": "t", "chain": "c", "handle": 2, "expr": expr } })
+    rule_in("c", family, expr)
+}
+
+fn rule_in(chain: &str, family: &str, expr: Value) -> Value {
+    json!({ "rule": { "family": family, "table": "t", "chain": chain, "handle": 2, "expr": expr } })
 }
 
 fn condition(left: Value, right: Value) -> Value {
@@ -140,6 +144,38 @@ fn a_filter_that_drops_by_default_needs_rules_for_both_directions() {
     );
     assert_eq!(with(&[replies.clone(), other]), filter);
     assert_eq!(with(&[replies, out]), <[&str; 0]>::default());
+}
+
+#[test]
+fn a_filter_that_ends_in_a_rule_for_all_the_rest_is_closed_as_well() {
+    let refuse =
+        json!([{ "counter": {} }, { "reject": { "type": "icmpx", "expr": "admin-prohibited" } }]);
+    let out = json!([interface("iifname", "tun-s-i*"), { "accept": null }]);
+    let with = |rules: &[Value]| {
+        let nat = [
+            chain("ip", "nat", "postrouting", "accept"),
+            rule("ip", json!([{ "masquerade": null }])),
+            chain("inet", "filter", "forward", "accept"),
+        ];
+        missing(&facts(&[&nat[..], rules].concat()))
+    };
+    let open = <[&str; 0]>::default();
+    let closed = ["IPv4 filter inet t forward"];
+    assert_eq!(with(&[]), open);
+    assert_eq!(with(&[rule_in("forward", "inet", refuse.clone())]), closed);
+    assert_eq!(
+        with(&[rule_in("forward", "inet", json!([{ "drop": null }]))]),
+        closed
+    );
+    // In a chain that nothing may call, or for some only.
+    assert_eq!(with(&[rule_in("other", "inet", refuse.clone())]), open);
+    let some = json!([{ "match": { "op": "in", "left": { "ct": { "key": "state" } }, "right": "invalid" } },
+        { "drop": null }]);
+    assert_eq!(with(&[rule_in("forward", "inet", some)]), open);
+    // With rules for both directions in front of it.
+    let back = json!([interface("oifname", "tun-s-i*"), { "accept": null }]);
+    let rules = [out, back, refuse].map(|expr| rule_in("forward", "inet", expr));
+    assert_eq!(with(&rules), open);
 }
 
 #[test]
