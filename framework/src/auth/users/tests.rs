@@ -20,7 +20,7 @@ fn roster(text: &str) -> Result<Roster, ConfigError> {
 fn names_of_nobody_cost_what_users_cost() {
     let dear = HASH.replace("m=8,", "m=65536,");
     let entry = |n: usize| {
-        let hash = if n % 4 == 0 { &dear } else { HASH };
+        let hash = if n.is_multiple_of(4) { &dear } else { HASH };
         format!(r#""user-{n}": {{ "hash": "{hash}" }}"#)
     };
     let entries: Vec<_> = (0..40).map(entry).collect();
