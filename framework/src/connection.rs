@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -137,6 +137,11 @@ pub trait Transport: Send + Sync + 'static {
     fn peer_addr(&self) -> Option<SocketAddr> {
         None
     }
+
+    /// All addresses at which the server was found, that of [`peer_addr`](Self::peer_addr) first.
+    fn server_addresses(&self) -> Vec<IpAddr> {
+        self.peer_addr().map(|peer| peer.ip()).into_iter().collect()
+    }
 }
 
 /// A connection to a server. Cloning gives another handle on the same connection; it closes when
@@ -188,6 +193,12 @@ impl Connection {
     /// when no network carries them.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.transport.peer_addr()
+    }
+
+    /// All addresses at which the server was found, that of [`peer_addr`](Self::peer_addr) first. In
+    /// another network, another one of them may be the one that can be reached.
+    pub fn server_addresses(&self) -> Vec<IpAddr> {
+        self.transport.server_addresses()
     }
 }
 

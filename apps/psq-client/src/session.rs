@@ -84,7 +84,7 @@ impl Session<'_> {
             let destination = &settings.destination;
             warn!("--ignore-cert: this may be any server that says it is {destination}");
         }
-        let mut connection = self.connect(None).await?;
+        let mut connection = self.connect(&[]).await?;
         let mut forwards = match &settings.task {
             Task::Forward { template, forwards } => {
                 let headers = &settings.headers;
@@ -179,7 +179,7 @@ impl Session<'_> {
 
     /// Tries until there is a connection again. What keeps it from being there is told when it changes.
     async fn reconnect(&mut self, former: &Connection, backoff: &mut Backoff) -> Connection {
-        let address = former.peer_addr().map(|address| address.ip());
+        let addresses = former.server_addresses();
         let mut told = String::new();
         loop {
             let wait = backoff.next(rand::random());
@@ -187,7 +187,7 @@ impl Session<'_> {
                 () = sleep(wait) => {}
                 _ = suspension::ended() => {}
             }
-            let text = match self.try_again(address).await {
+            let text = match self.try_again(&addresses).await {
                 Ok(connection) => return connection,
                 Err(failure) => failure.cause().to_string(),
             };
@@ -198,15 +198,15 @@ impl Session<'_> {
         }
     }
 
-    async fn try_again(&mut self, address: Option<IpAddr>) -> Result<Connection, Failure> {
+    async fn try_again(&mut self, addresses: &[IpAddr]) -> Result<Connection, Failure> {
         if let Some(interface) = &mut self.interface {
             tunnel::renew_way_to_server(interface).await?;
         }
-        self.connect(address).await
+        self.connect(addresses).await
     }
 
-    /// Connects with the credentials of now, to `address` before the name is looked up.
-    async fn connect(&mut self, address: Option<IpAddr>) -> Result<Connection, Failure> {
+    /// Connects with the credentials of now, to one of `addresses` before the name is looked up.
+    async fn connect(&mut self, addresses: &[IpAddr]) -> Result<Connection, Failure> {
         let settings = self.settings;
         let destination = &settings.destination;
         let credentials = settings.credentials.read()?;
@@ -215,7 +215,7 @@ impl Session<'_> {
         config.credentials.clone_from(&credentials);
         config.certificate.clone_from(&settings.key_pair);
         config.congestion_control = settings.congestion_control;
-        config.known_address = address;
+        config.known_addresses = addresses.to_vec();
         config.connect_timeout = settings.timeout;
         config.response_timeout = settings.timeout;
         let connected = pasque_h3::connect(&destination.host, destination.port, &config).await;

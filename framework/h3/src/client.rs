@@ -1,7 +1,7 @@
 //! [`connect`]: a client's connection.
 
-use std::future::pending;
 use std::io;
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use pasque::config::{CongestionControl, Limits};
 use pasque::connection::{ClientError, CloseReason, Connection, OpenTunnel, Transport};
 use pasque::{Credentials, Flow, Request, Response};
-use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, timeout};
 
 use crate::connection::{Asks, ClientSide, Command, Role};
 use crate::diagnostics;
@@ -25,8 +25,12 @@ use crate::tls::{ClientKeyPair, Trust};
 use crate::token::TokenKey;
 use crate::worker::{Parts, Worker};
 
-/// How long one address of the server has to answer while others are left to try.
+/// How long one address of the server has to answer, at most, while others are left to try.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(3);
+
+/// How many addresses of a server are remembered. Each costs a client with an IP tunnel a route, and a
+/// name may stand for any number.
+const MAX_KNOWN: usize = 16;
 
 /// How a client connects.
 #[derive(Clone, Debug)]
@@ -41,9 +45,10 @@ pub struct ClientConfig {
     pub certificate: Option<ClientKeyPair>,
     /// How the sending rate is found. Default: CUBIC.
     pub congestion_control: CongestionControl,
-    /// Where the server was before: tried first, and the name is looked up only when no answer comes
-    /// from there. What looks names up may need the very tunnel that is to be opened. Default: none.
-    pub known_address: Option<IpAddr>,
+    /// Where the server was before: tried first, in this order, and the name is looked up only when no
+    /// connection comes of that. What looks names up may need the very tunnel that is to be opened.
+    /// Default: none.
+    pub known_addresses: Vec<IpAddr>,
     /// How long the handshake may take, over all addresses. Default: 10 s.
     pub connect_timeout: Duration,
     /// How long a request waits for its response's fields. Default: 10 s.
@@ -57,7 +62,7 @@ impl Default for ClientConfig {
             credentials: None,
             certificate: None,
             congestion_control: CongestionControl::default(),
-            known_address: None,
+            known_addresses: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             response_timeout: Duration::from_secs(10),
         }
@@ -77,34 +82,70 @@ pub async fn connect(
     config: &ClientConfig,
 ) -> Result<Connection, ClientError> {
     diagnostics::announce();
+    let start = Instant::now();
     let attempts = async {
-        let Some(known) = config.known_address else {
-            return connect_to_any(&look_up(host, port).await?, host, port, config).await;
-        };
-        let known = SocketAddr::new(known, port);
+        if config.known_addresses.is_empty() {
+            let found = look_up(host, port).await?;
+            return connect_to_any(&found, &found, false, host, port, config).await;
+        }
+        let known = config.known_addresses.iter();
+        let known: Vec<_> = known.map(|known| SocketAddr::new(*known, port)).collect();
+        let is_over = Notify::new();
         let others = async {
             // Without an answer by then, and to whatever the name stands for now.
-            tokio::time::sleep(NEXT_ADDRESS_AFTER).await;
+            let _ = timeout(patience(known.len(), config), is_over.notified()).await;
             let found = look_up(host, port).await.unwrap_or_default();
-            let others: Vec<_> = found.into_iter().filter(|found| *found != known).collect();
+            let is_new = |found: &&SocketAddr| !known.contains(found);
+            let others: Vec<_> = found.iter().filter(is_new).copied().collect();
             match others.is_empty() {
-                true => pending().await,
-                false => connect_to_any(&others, host, port, config).await,
+                true => None,
+                false => Some(connect_to_any(&others, &found, false, host, port, config).await),
             }
         };
-        let mut others = pin!(others);
+        let known = async { Some(connect_to_any(&known, &known, true, host, port, config).await) };
+        let (mut known, mut others) = (pin!(known), pin!(others));
+        let left = || config.connect_timeout.saturating_sub(start.elapsed());
         tokio::select! {
-            result = connect_to(known, host, port, config) => match result {
-                Ok(_) | Err(ClientError::Tls(_)) => result,
-                // There may be no way to that one any more.
-                Err(_) => others.await,
+            result = &mut known => match result {
+                Some(Err(failure)) => {
+                    // There may be no way to those any more, or somebody else is there.
+                    is_over.notify_one();
+                    or(failure, others, left()).await
+                }
+                result => result.unwrap_or_else(|| Err(unreachable(host, port))),
             },
-            result = &mut others => result,
+            result = &mut others => match result {
+                Some(Err(failure)) => or(failure, known, left()).await,
+                Some(connected) => connected,
+                None => known.await.unwrap_or_else(|| Err(unreachable(host, port))),
+            },
         }
     };
     timeout(config.connect_timeout, attempts)
         .await
         .unwrap_or_else(|_late| Err(unreachable(host, port)))
+}
+
+/// What is left to try after `failure`, for so long.
+async fn or(
+    failure: ClientError,
+    rest: impl Future<Output = Option<Result<Connection, ClientError>>>,
+    left: Duration,
+) -> Result<Connection, ClientError> {
+    match (timeout(left, rest).await, failure) {
+        (Ok(Some(Ok(connection))), _) => Ok(connection),
+        // A refused certificate says more than silence.
+        (_, failure @ ClientError::Tls(_)) => Err(failure),
+        (Ok(Some(result)), _) => result,
+        (_, failure) => Err(failure),
+    }
+}
+
+/// How long one of so many addresses of the server has to answer while others are left to try: each of
+/// them gets its turn, and what the name stands for now.
+fn patience(addresses: usize, config: &ClientConfig) -> Duration {
+    let turns = u32::try_from(addresses).unwrap_or(u32::MAX).max(2);
+    NEXT_ADDRESS_AFTER.min(config.connect_timeout / turns.saturating_add(1))
 }
 
 fn unreachable(host: &str, port: u16) -> ClientError {
@@ -117,27 +158,33 @@ async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
 }
 
-/// Tries `addresses` in turn.
+/// Tries `addresses` in turn, which are some or all of those at which the server was `found`. If that
+/// `is_long_ago`, another server may be at one of them.
 async fn connect_to_any(
     addresses: &[SocketAddr],
+    found: &[SocketAddr],
+    is_long_ago: bool,
     host: &str,
     port: u16,
     config: &ClientConfig,
 ) -> Result<Connection, ClientError> {
     let mut last = unreachable(host, port);
     for (index, &address) in addresses.iter().enumerate() {
-        let attempt = connect_to(address, host, port, config);
+        let attempt = connect_to(address, found, host, port, config);
         let is_last = index + 1 == addresses.len();
         let patience = if is_last {
             Duration::MAX
         } else {
-            NEXT_ADDRESS_AFTER
+            patience(addresses.len(), config)
         };
         match timeout(patience, attempt).await {
             Ok(Ok(connection)) => return Ok(connection),
             // A refused certificate is an answer, and no other address will have a better one.
-            Ok(Err(ClientError::Tls(reason))) => return Err(ClientError::Tls(reason)),
-            Ok(Err(error)) => last = error,
+            Ok(Err(ClientError::Tls(reason))) if !is_long_ago => {
+                return Err(ClientError::Tls(reason));
+            }
+            Ok(Err(error)) if !matches!(last, ClientError::Tls(_)) => last = error,
+            Ok(Err(_)) => {}
             Err(_late) => {}
         }
     }
@@ -146,6 +193,7 @@ async fn connect_to_any(
 
 async fn connect_to(
     address: SocketAddr,
+    found: &[SocketAddr],
     host: &str,
     port: u16,
     config: &ClientConfig,
@@ -168,6 +216,7 @@ async fn connect_to(
     let handle = Handle {
         mailbox,
         peer: address,
+        found: found.iter().map(SocketAddr::ip).collect(),
         closed,
         response_timeout: config.response_timeout,
     };
@@ -306,6 +355,8 @@ fn authority(host: &str, port: u16) -> String {
 pub(crate) struct Handle {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) peer: SocketAddr,
+    /// Where the server was found.
+    pub(crate) found: Vec<IpAddr>,
     pub(crate) closed: watch::Receiver<Option<CloseReason>>,
     pub(crate) response_timeout: Duration,
 }
@@ -363,6 +414,12 @@ impl Transport for Handle {
 
     fn peer_addr(&self) -> Option<SocketAddr> {
         Some(self.peer)
+    }
+
+    fn server_addresses(&self) -> Vec<IpAddr> {
+        let peer = self.peer.ip();
+        let others = self.found.iter().copied().filter(|found| *found != peer);
+        iter::once(peer).chain(others).take(MAX_KNOWN).collect()
     }
 }
 

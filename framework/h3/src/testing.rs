@@ -247,6 +247,7 @@ pub(crate) async fn dial(
     let handle = Handle {
         mailbox,
         peer: address,
+        found: vec![address.ip()],
         closed,
         response_timeout: config.response_timeout,
     };

@@ -1,8 +1,9 @@
 //! A client whose server goes away and comes back.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use pasque::connection::ClientError;
 use pasque_h3::{ClientConfig, Trust};
 use pasque_tests::{EchoTarget, Process, Server};
 use rustix::process::Signal;
@@ -99,12 +100,62 @@ async fn a_server_is_looked_for_where_it_was_and_then_by_its_name() {
     let mut config = ClientConfig::default();
     config.trust = Trust::AcceptAny;
     // The name leads nowhere, as it does while what resolves it is behind the tunnel.
-    config.known_address = Some(server.address().ip());
+    config.known_addresses = vec![server.address().ip()];
     let port = server.address().port();
     let connection = pasque_h3::connect("server.invalid", port, &config).await;
     assert_eq!(connection.unwrap().peer_addr(), Some(server.address()));
     // Nobody is there any more.
-    config.known_address = Some(Ipv4Addr::new(127, 0, 0, 77).into());
+    config.known_addresses = vec![Ipv4Addr::new(127, 0, 0, 77).into()];
     let connection = pasque_h3::connect("localhost", port, &config).await;
     assert_eq!(connection.unwrap().peer_addr(), Some(server.address()));
+}
+
+/// Where a server was that has left.
+const FORMER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
+
+#[tokio::test]
+async fn each_address_gets_its_turn_however_short_the_time() {
+    let server = server(json!({ "endpoints": [udp(&[])] })).await;
+    let port = server.address().port();
+    // Whoever has the address now says nothing.
+    let _silent = UdpSocket::bind((FORMER, port)).await.unwrap();
+    let mut config = ClientConfig::default();
+    config.trust = Trust::AcceptAny;
+    config.connect_timeout = Duration::from_secs(2);
+    config.known_addresses = vec![FORMER.into(), server.address().ip()];
+    let connection = pasque_h3::connect("server.invalid", port, &config).await;
+    let connection = connection.unwrap();
+    assert_eq!(connection.peer_addr(), Some(server.address()));
+    // The next time, the one that has answered comes first.
+    let known: [IpAddr; 2] = [server.address().ip(), FORMER.into()];
+    assert_eq!(connection.server_addresses(), known);
+    // And so does what the name stands for.
+    config.known_addresses = vec![FORMER.into()];
+    let connection = pasque_h3::connect("localhost", port, &config).await;
+    assert_eq!(connection.unwrap().peer_addr(), Some(server.address()));
+}
+
+#[tokio::test]
+async fn another_server_at_the_former_address_is_no_reason_to_give_up() {
+    let ours = server(json!({ "endpoints": [udp(&[])] })).await;
+    let port = ours.address().port();
+    let psq_server = pasque_tests::program("psq-server");
+    let address = SocketAddr::from((FORMER, port)).to_string();
+    let config = json!({ "endpoints": [udp(&[])] });
+    let _theirs = Server::start_with(&psq_server, config, ["-a", &address])
+        .await
+        .unwrap();
+    let mut config = ClientConfig::default();
+    config.trust = Trust::CaFile(ours.certificate());
+    config.known_addresses = vec![FORMER.into()];
+    let connection = pasque_h3::connect("localhost", port, &config).await;
+    assert_eq!(connection.unwrap().peer_addr(), Some(ours.address()));
+    let both = [FORMER.into(), ours.address().ip()];
+    config.known_addresses = both.to_vec();
+    let connection = pasque_h3::connect("server.invalid", port, &config).await;
+    assert_eq!(connection.unwrap().peer_addr(), Some(ours.address()));
+    // Where there is no other address, the reason is told.
+    config.known_addresses = vec![FORMER.into()];
+    let refused = pasque_h3::connect("server.invalid", port, &config).await;
+    assert!(matches!(refused, Err(ClientError::Tls(_))), "{refused:?}");
 }
