@@ -25,7 +25,9 @@ use crate::device::Interface;
 use changes::{Change, changes, record};
 use connection::{connect, describe};
 
-pub use host_route::{HostRoute, add_host_route, remove_host_route, route_outside, route_to};
+pub use host_route::{
+    HostRoute, add_host_route, added_host_route, remove_host_route, route_outside, route_to,
+};
 pub use names::{interfaces, next_free_name};
 
 /// The number that marks our routes (`ip route show proto 80`), a P in ASCII. It is none of those that

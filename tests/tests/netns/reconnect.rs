@@ -72,3 +72,23 @@ async fn a_tunnel_survives_a_change_of_the_network_below_it() {
     let left = place.show("route show 10.9.0.2").unwrap();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tunnels_to_one_server_survive_it_and_do_not_lead_it_into_each_other() {
+    let mut lab = full_tunnel().start().await;
+    let service = echo_service(lab.target(), Network::TARGET.into());
+    let mut first = lab.client(0, &["--default-route"]).await;
+    let mut second = lab.open(0, &["--default-route"]).await;
+    restart(&mut lab, Signal::KILL).await;
+    for client in [&mut first, &mut second] {
+        client.process.line(" again").await.unwrap();
+        assert_eq!(way(lab.place(0), Network::SERVER), "eth0");
+    }
+    assert_eq!(way(lab.place(0), Network::TARGET), first.interface);
+    echo(lab.place(0), service.address(), b"after").await;
+    first.leave().await;
+    assert_eq!(way(lab.place(0), Network::SERVER), "eth0");
+    second.leave().await;
+    let left = lab.place(0).show("route show 10.9.0.2").unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}

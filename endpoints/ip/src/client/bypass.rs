@@ -66,7 +66,7 @@ impl Bypass {
             none => none.insert(locked.begin(&self.interface)?),
         };
         entry.note(&route)?;
-        add(&route, host).await?;
+        lead(&route, host).await?;
         self.held.push(route);
         Ok(())
     }
@@ -83,10 +83,9 @@ impl Bypass {
             let route = host.route_outside(held.destination).await?;
             if (route.gateway, route.interface) != (held.gateway, held.interface) {
                 entry.note(&route)?;
-                host.remove_route(held).await?;
                 *held = route;
             }
-            add(held, host).await?;
+            lead(held, host).await?;
         }
         Ok(())
     }
@@ -102,12 +101,25 @@ impl Bypass {
     }
 }
 
-/// Adds a route. There may be one already: another client's, which stays for as long as this one needs it,
-/// or the user's, who knows better.
-async fn add(route: &HostRoute, host: &mut dyn Host) -> io::Result<()> {
+/// Adds a route. There may be one already: the user's, who knows better, or another client's, which stays for
+/// as long as this one needs it. If it leads elsewhere, it is of an earlier network, and of no more use to
+/// the other one either.
+async fn lead(route: &HostRoute, host: &mut dyn Host) -> io::Result<()> {
     match host.add_route(route).await {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        result => return result,
+    }
+    match host.added_route(route.destination).await? {
+        Some(former) if former != *route => {
+            host.remove_route(&former).await?;
+            let added = host.add_route(route).await;
+            if added.is_err() {
+                // Better than none: the tunnel would swallow what has no route.
+                let _ = host.add_route(&former).await;
+            }
+            added
+        }
+        _ => Ok(()),
     }
 }
 

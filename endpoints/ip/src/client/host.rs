@@ -17,11 +17,14 @@ pub(super) trait Host: Send {
     /// How packets to `address` leave the host now.
     async fn route_to(&mut self, address: IpAddr) -> io::Result<HostRoute>;
 
-    /// How packets to `address` would leave the host without the tunnel.
+    /// How packets to `address` would leave the host without any tunnel of ours.
     async fn route_outside(&mut self, address: IpAddr) -> io::Result<HostRoute>;
 
     /// Adds a route. One in its way stays, and is an error of the kind `AlreadyExists`.
     async fn add_route(&mut self, route: &HostRoute) -> io::Result<()>;
+
+    /// The route to `address` that [`add_route`](Self::add_route) has added, for whichever client.
+    async fn added_route(&mut self, address: IpAddr) -> io::Result<Option<HostRoute>>;
 
     /// Removes a route that [`add_route`](Self::add_route) may have added.
     async fn remove_route(&mut self, route: &HostRoute) -> io::Result<()>;
@@ -43,6 +46,10 @@ impl Host for Link {
 
     async fn add_route(&mut self, route: &HostRoute) -> io::Result<()> {
         link::add_host_route(route).await
+    }
+
+    async fn added_route(&mut self, address: IpAddr) -> io::Result<Option<HostRoute>> {
+        link::added_host_route(address).await
     }
 
     async fn remove_route(&mut self, route: &HostRoute) -> io::Result<()> {

@@ -30,8 +30,6 @@ pub struct HostRoute {
     pub gateway: Option<IpAddr>,
     /// The index of the interface.
     pub interface: u32,
-    /// The address that packets leave with, where the host chose one.
-    pub source: Option<IpAddr>,
     /// The routing protocol number that the route gets: [`ROUTE_PROTOCOL`].
     pub protocol: u8,
     /// Whether the address is the host's own. No other route ever leads there.
@@ -58,30 +56,58 @@ pub async fn route_to(address: IpAddr) -> io::Result<HostRoute> {
         .ok_or_else(|| Errno::NETUNREACH.into())
 }
 
-/// How the host would reach `address` if neither the interface of index `interface` were there nor an entry
-/// that [`add_host_route`] has made: by the best route of the main table whose link is up.
+/// How the host would reach `address` if neither the interface of index `interface` were there nor any
+/// route that bears our mark: by the best route of the main table whose link is up.
 ///
 /// # Errors
 /// There is none (`NetworkUnreachable`), or there is no netlink socket to be had.
 pub async fn route_outside(address: IpAddr, interface: u32) -> io::Result<HostRoute> {
+    let routes = all_routes(address.is_ipv6()).await?;
+    best_outside(address, interface, &routes).ok_or_else(|| Errno::NETUNREACH.into())
+}
+
+/// The entry that [`add_host_route`] has made for `address`, whichever program called it.
+///
+/// # Errors
+/// There is no netlink socket to be had.
+pub async fn added_host_route(address: IpAddr) -> io::Result<Option<HostRoute>> {
+    Ok(added(address, &all_routes(address.is_ipv6()).await?))
+}
+
+async fn all_routes(is_v6: bool) -> io::Result<Vec<RouteMessage>> {
     let mut request = RouteMessage::default();
-    request.header.address_family = message::family(address.is_ipv6());
+    request.header.address_family = message::family(is_v6);
     let handle = connect()?;
     let routes = handle.route().get(request).execute();
-    let routes: Vec<RouteMessage> = to_io(routes.try_collect().await)?;
-    best_outside(address, interface, &routes).ok_or_else(|| Errno::NETUNREACH.into())
+    to_io(routes.try_collect().await)
+}
+
+fn added(address: IpAddr, routes: &[RouteMessage]) -> Option<HostRoute> {
+    let length = if address.is_ipv6() { 128 } else { 32 };
+    let is_entry = |route: &&RouteMessage| {
+        let header = &route.header;
+        header.table == RouteHeader::RT_TABLE_MAIN
+            && header.destination_prefix_length == length
+            && is_ours(route)
+            && covers(route, address)
+    };
+    let entry = routes.iter().find(is_entry)?;
+    parse(address, entry)
+}
+
+/// Whether it bears our mark. Those that lead into another client's tunnel do, too: of two that lead
+/// their servers into each other, nothing would leave the host any more.
+fn is_ours(route: &RouteMessage) -> bool {
+    route.header.protocol == ROUTE_PROTOCOL.into()
 }
 
 /// Of `routes`, that which the kernel would take: the longest prefix, and of those the least metric.
 fn best_outside(address: IpAddr, interface: u32, routes: &[RouteMessage]) -> Option<HostRoute> {
-    let length = if address.is_ipv6() { 128 } else { 32 };
     let is_usable = |route: &&RouteMessage| {
         let header = &route.header;
-        let is_ours =
-            header.destination_prefix_length == length && header.protocol == ROUTE_PROTOCOL.into();
         let is_down = RouteFlags::Dead | RouteFlags::Linkdown;
         header.table == RouteHeader::RT_TABLE_MAIN
-            && !is_ours
+            && !is_ours(route)
             && !header.flags.intersects(is_down)
             && covers(route, address)
     };
@@ -182,7 +208,6 @@ fn parse(destination: IpAddr, route: &RouteMessage) -> Option<HostRoute> {
         destination,
         gateway: None,
         interface: 0,
-        source: None,
         protocol: ROUTE_PROTOCOL,
         is_local,
     };
@@ -193,7 +218,6 @@ fn parse(destination: IpAddr, route: &RouteMessage) -> Option<HostRoute> {
             RouteAttribute::Via(RouteVia::Inet6(gateway)) => {
                 found.gateway = Some((*gateway).into())
             }
-            RouteAttribute::PrefSource(source) => found.source = address(source),
             RouteAttribute::Oif(index) => found.interface = *index,
             _ => {}
         }
@@ -243,7 +267,6 @@ mod tests {
                 destination: destination.parse().unwrap(),
                 gateway: gateway.map(|gateway| gateway.parse().unwrap()),
                 interface: 7,
-                source: None,
                 protocol: ROUTE_PROTOCOL,
                 is_local: false,
             };
@@ -278,10 +301,14 @@ mod tests {
         table.header.table = 7;
         let mut default = route("0.0.0.0/0", 2, 100);
         default.attributes.remove(0);
-        // The tunnel's own, what was kept outside before, and what leads elsewhere or nowhere.
+        let mut others = route("192.0.0.0/8", 8, 0);
+        others.header.protocol = ROUTE_PROTOCOL.into();
+        // The tunnel's own, another client's, what was kept outside before, and what leads elsewhere or
+        // nowhere.
         let mut routes = vec![
             route("0.0.0.0/1", 9, 0),
             route("128.0.0.0/1", 9, 0),
+            others,
             entry,
             down,
             table,
@@ -294,6 +321,26 @@ mod tests {
         assert_eq!(best(&routes), Some(3));
         routes.push(route("192.0.2.0/24", 4, 900));
         assert_eq!(best(&routes), Some(4));
+    }
+
+    #[test]
+    fn an_entry_of_ours_is_told_from_one_of_the_users() {
+        let server: IpAddr = "192.0.2.1".parse().unwrap();
+        let network = message::route(9, "192.0.2.0/24".parse().unwrap());
+        let neighbour = message::route(2, "192.0.2.2/32".parse().unwrap());
+        let ours = message::route(3, "192.0.2.1/32".parse().unwrap());
+        let mut users = ours.clone();
+        users.header.protocol = 4.into();
+        let mut routes = vec![network, neighbour, users];
+        assert_eq!(added(server, &routes), None);
+        routes.push(ours);
+        let found = added(server, &routes);
+        assert_eq!(found.as_ref().map(|route| route.interface), Some(3));
+        // The address that packets leave with belongs to no entry: the kernel tells it when it is asked.
+        let mut told = message::route(3, "192.0.2.1/32".parse().unwrap());
+        let source = RouteAddress::Inet([192, 0, 2, 9].into());
+        told.attributes.push(RouteAttribute::PrefSource(source));
+        assert_eq!(parse(server, &told), found);
     }
 
     #[test]

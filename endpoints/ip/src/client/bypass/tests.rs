@@ -17,6 +17,14 @@ fn client(folder: &Path, interface: &str) -> Bypass {
     Bypass::new(Ledger::at(folder.join("psq-client"), 7), interface)
 }
 
+/// What leads to `address` by another router.
+fn by(router: &str, address: &str) -> HostRoute {
+    HostRoute {
+        gateway: Some(router.parse().unwrap()),
+        ..uplink(address)
+    }
+}
+
 #[tokio::test]
 async fn ip_68_the_server_keeps_its_way_until_it_is_no_longer_needed() {
     let folder = TempDir::new().unwrap();
@@ -55,10 +63,7 @@ async fn ip_68_in_another_network_the_way_to_the_server_is_another_one() {
     bypass.renew(&mut host).await.unwrap_err();
     host.refuse_nothing();
     bypass.renew(&mut host).await.unwrap();
-    let moved = HostRoute {
-        gateway: Some("172.16.0.1".parse().unwrap()),
-        ..uplink(SERVER)
-    };
+    let moved = by("172.16.0.1", SERVER);
     assert!(host.has(&moved) && !host.has(&uplink(SERVER)));
     // What a killed client has left anywhere goes with the next one.
     drop(bypass);
@@ -81,6 +86,30 @@ async fn ip_68_each_server_keeps_its_way() {
     assert!(host.has(&uplink(SERVER)) && host.has(&uplink(other)));
     bypass.release(&mut host).await.unwrap();
     assert!(!host.has(&uplink(SERVER)) && !host.has(&uplink(other)));
+}
+
+#[tokio::test]
+async fn ip_68_two_clients_of_one_server_move_its_route_together() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    let mut first = client(folder.path(), "psq0");
+    let mut second = client(folder.path(), "psq1");
+    first.hold(server(), &mut host).await.unwrap();
+    second.hold(server(), &mut host).await.unwrap();
+    host.log();
+    // In the same network, nothing is taken from the other one.
+    first.renew(&mut host).await.unwrap();
+    assert_eq!(host.log(), ["seek 192.0.2.1", "add 192.0.2.1"]);
+    host.reroute("172.16.0.1");
+    let moved = by("172.16.0.1", SERVER);
+    for bypass in [&mut first, &mut second] {
+        bypass.renew(&mut host).await.unwrap();
+        assert!(host.has(&moved) && !host.has(&uplink(SERVER)));
+    }
+    first.release(&mut host).await.unwrap();
+    assert!(host.has(&moved));
+    second.release(&mut host).await.unwrap();
+    assert!(!host.has(&moved));
 }
 
 #[tokio::test]

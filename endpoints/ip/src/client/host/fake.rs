@@ -29,9 +29,18 @@ pub(in crate::client) fn uplink(address: &str) -> HostRoute {
         destination: address.parse().unwrap(),
         gateway: Some("192.168.1.1".parse().unwrap()),
         interface: 2,
-        source: None,
         protocol: ROUTE_PROTOCOL,
         is_local: address == "127.0.0.1",
+    }
+}
+
+impl State {
+    fn way(&self, address: IpAddr) -> HostRoute {
+        let mut route = uplink(&address.to_string());
+        if let Some(router) = self.router {
+            route.gateway = Some(router);
+        }
+        route
     }
 }
 
@@ -59,6 +68,11 @@ impl FakeHost {
         let mut state = self.0.lock().unwrap();
         state.router = Some(router.parse().unwrap());
         state.host_routes.clear();
+    }
+
+    /// Makes this the next router from now on. The link stays, and with it the routes.
+    pub(in crate::client) fn reroute(&self, router: &str) {
+        self.0.lock().unwrap().router = Some(router.parse().unwrap());
     }
 
     /// Lets `call` fail from now on.
@@ -97,16 +111,20 @@ impl Host for FakeHost {
 
     async fn route_to(&mut self, address: IpAddr) -> io::Result<HostRoute> {
         self.note("find", address.to_string())?;
-        Ok(uplink(&address.to_string()))
+        let state = self.0.lock().unwrap();
+        let mut to = state.host_routes.iter();
+        match to.find(|route| route.destination == address) {
+            Some(route) => Ok(HostRoute {
+                protocol: ROUTE_PROTOCOL,
+                ..route.clone()
+            }),
+            None => Ok(state.way(address)),
+        }
     }
 
     async fn route_outside(&mut self, address: IpAddr) -> io::Result<HostRoute> {
         self.note("seek", address.to_string())?;
-        let mut route = uplink(&address.to_string());
-        if let Some(router) = self.0.lock().unwrap().router {
-            route.gateway = Some(router);
-        }
-        Ok(route)
+        Ok(self.0.lock().unwrap().way(address))
     }
 
     async fn add_route(&mut self, route: &HostRoute) -> io::Result<()> {
@@ -123,6 +141,13 @@ impl Host for FakeHost {
                 Ok(())
             }
         }
+    }
+
+    async fn added_route(&mut self, address: IpAddr) -> io::Result<Option<HostRoute>> {
+        let state = self.0.lock().unwrap();
+        let is_ours =
+            |route: &&HostRoute| route.destination == address && route.protocol == ROUTE_PROTOCOL;
+        Ok(state.host_routes.iter().find(is_ours).cloned())
     }
 
     async fn remove_route(&mut self, route: &HostRoute) -> io::Result<()> {
