@@ -92,3 +92,19 @@ async fn two_tunnels_to_one_server_survive_it_and_do_not_lead_it_into_each_other
     let left = lab.place(0).show("route show 10.9.0.2").unwrap();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_survives_its_server_where_another_table_leads_there() {
+    let mut lab = full_tunnel().start().await;
+    let service = echo_service(lab.target(), Network::TARGET.into());
+    // Asked when the main table knows no way.
+    let commands = "route del default\nroute add default via 10.9.1.1 table 100\n\
+        rule add pref 40000 lookup 100";
+    lab.place(0).ip(commands).unwrap();
+    let client = lab.client(0, &["--default-route"]).await;
+    assert_eq!(way(lab.place(0), Network::SERVER), "eth0");
+    restart(&mut lab, Signal::KILL).await;
+    echo(lab.place(0), service.address(), b"after").await;
+    assert_eq!(way(lab.place(0), Network::SERVER), "eth0");
+    client.leave().await;
+}

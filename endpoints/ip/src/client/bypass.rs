@@ -19,7 +19,16 @@ pub(super) struct Bypass {
     /// There while a route may be.
     entry: Option<Entry>,
     /// The routes of now; the entry has earlier ones, too.
-    held: Vec<HostRoute>,
+    held: Vec<Held>,
+}
+
+/// A route that is held.
+#[derive(Debug)]
+struct Held {
+    route: HostRoute,
+    /// What the main table said then. Another table, or one of several routers, may have been taken: so
+    /// this tells whether the host is in another network, and not where packets go.
+    outside: Option<HostRoute>,
 }
 
 impl Bypass {
@@ -50,7 +59,8 @@ impl Bypass {
     /// Makes sure that packets to `server` stay outside. To be called before the first route into
     /// the tunnel that covers it, since it keeps what is the way now.
     pub(super) async fn hold(&mut self, server: IpAddr, host: &mut dyn Host) -> io::Result<()> {
-        if self.held.iter().any(|route| route.destination == server) {
+        let mut held = self.held.iter();
+        if held.any(|held| held.route.destination == server) {
             return Ok(());
         }
         let route = host.route_to(server).await?;
@@ -58,6 +68,7 @@ impl Bypass {
             // The kernel looks its own addresses up before all routes.
             return Ok(());
         }
+        let outside = host.route_outside(server).await.ok();
         let ledger = self.ledger.as_ref().map_err(copy)?;
         let locked = ledger.lock().await?;
         let entry = match &mut self.entry {
@@ -67,7 +78,7 @@ impl Bypass {
         };
         entry.note(&route)?;
         lead(&route, host).await?;
-        self.held.push(route);
+        self.held.push(Held { route, outside });
         Ok(())
     }
 
@@ -80,12 +91,7 @@ impl Bypass {
         let ledger = self.ledger.as_ref().map_err(copy)?;
         let _locked = ledger.lock().await?;
         for held in &mut self.held {
-            let route = host.route_outside(held.destination).await?;
-            if (route.gateway, route.interface) != (held.gateway, held.interface) {
-                entry.note(&route)?;
-                *held = route;
-            }
-            lead(held, host).await?;
+            held.renew(entry, host).await?;
         }
         Ok(())
     }
@@ -98,6 +104,25 @@ impl Bypass {
         self.held.clear();
         let ledger = self.ledger.as_ref().map_err(copy)?;
         remove(&ledger.lock().await?, entry, host).await
+    }
+}
+
+impl Held {
+    async fn renew(&mut self, entry: &mut Entry, host: &mut dyn Host) -> io::Result<()> {
+        let outside = host.route_outside(self.route.destination).await;
+        if outside.as_ref().ok() == self.outside.as_ref() {
+            match lead(&self.route, host).await {
+                // The link that it needs may be gone.
+                Err(_) if outside.as_ref().is_ok_and(|outside| *outside != self.route) => {}
+                result => return result,
+            }
+        }
+        let route = outside?;
+        entry.note(&route)?;
+        lead(&route, host).await?;
+        self.outside = Some(route.clone());
+        self.route = route;
+        Ok(())
     }
 }
 

@@ -199,6 +199,7 @@ async fn ip_68_the_server_gets_its_route_before_any_that_covers_it() {
         test.host.log(),
         [
             "find 192.0.2.1",
+            "seek 192.0.2.1",
             "add 192.0.2.1",
             "apply 0.0.0.0/1 128.0.0.0/1"
         ]

@@ -32,7 +32,10 @@ async fn ip_68_the_server_keeps_its_way_until_it_is_no_longer_needed() {
     let mut bypass = client(folder.path(), "psq0");
     bypass.hold(server(), &mut host).await.unwrap();
     bypass.hold(server(), &mut host).await.unwrap();
-    assert_eq!(host.log(), ["find 192.0.2.1", "add 192.0.2.1"]);
+    assert_eq!(
+        host.log(),
+        ["find 192.0.2.1", "seek 192.0.2.1", "add 192.0.2.1"]
+    );
     assert!(host.has(&uplink(SERVER)));
     bypass.release(&mut host).await.unwrap();
     bypass.release(&mut host).await.unwrap();
@@ -86,6 +89,21 @@ async fn ip_68_each_server_keeps_its_way() {
     assert!(host.has(&uplink(SERVER)) && host.has(&uplink(other)));
     bypass.release(&mut host).await.unwrap();
     assert!(!host.has(&uplink(SERVER)) && !host.has(&uplink(other)));
+}
+
+#[tokio::test]
+async fn ip_68_what_another_table_has_chosen_stays_while_the_network_does() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    host.use_other_tables();
+    let mut bypass = client(folder.path(), "psq0");
+    bypass.hold(server(), &mut host).await.unwrap();
+    bypass.renew(&mut host).await.unwrap();
+    assert!(host.has(&uplink(SERVER)));
+    // It comes back as it was.
+    host.move_behind("172.16.0.1");
+    bypass.renew(&mut host).await.unwrap();
+    assert!(host.has(&uplink(SERVER)));
 }
 
 #[tokio::test]
@@ -210,5 +228,5 @@ async fn a_server_on_this_host_needs_no_route_and_no_ledger() {
         error.to_string().starts_with("/nonexistent/psq-client: "),
         "{error}"
     );
-    assert_eq!(host.log(), ["find 192.0.2.1"]);
+    assert_eq!(host.log(), ["find 192.0.2.1", "seek 192.0.2.1"]);
 }

@@ -19,6 +19,8 @@ struct State {
     host_routes: HashSet<HostRoute>,
     /// The next router, once it is another one.
     router: Option<IpAddr>,
+    /// What the main table says is no route at all.
+    has_other_tables: bool,
     refusal: Option<(&'static str, io::ErrorKind)>,
     is_gone: bool,
 }
@@ -75,6 +77,11 @@ impl FakeHost {
         self.0.lock().unwrap().router = Some(router.parse().unwrap());
     }
 
+    /// Routes of other tables than the main one lead everywhere from now on.
+    pub(in crate::client) fn use_other_tables(&self) {
+        self.0.lock().unwrap().has_other_tables = true;
+    }
+
     /// Lets `call` fail from now on.
     pub(in crate::client) fn refuse(&self, call: &'static str, kind: io::ErrorKind) {
         self.0.lock().unwrap().refusal = Some((call, kind));
@@ -124,7 +131,11 @@ impl Host for FakeHost {
 
     async fn route_outside(&mut self, address: IpAddr) -> io::Result<HostRoute> {
         self.note("seek", address.to_string())?;
-        Ok(self.0.lock().unwrap().way(address))
+        let state = self.0.lock().unwrap();
+        match state.has_other_tables {
+            true => Err(Errno::NETUNREACH.into()),
+            false => Ok(state.way(address)),
+        }
     }
 
     async fn add_route(&mut self, route: &HostRoute) -> io::Result<()> {
