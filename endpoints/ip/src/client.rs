@@ -42,7 +42,7 @@ use pasque::{Connection, Request, StreamError};
 use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use self::bypass::Bypass;
 pub use self::choice::{Families, RouteChoice, TooManyRoutes};
@@ -100,8 +100,8 @@ pub struct IpTunnel {
 
 /// A tunnel that the server has accepted.
 struct Running {
-    /// Where the packets of the tunnel itself go.
-    server: Option<IpAddr>,
+    /// The addresses of the server. Where the packets of the tunnel itself go is the first one.
+    servers: Vec<IpAddr>,
     states: watch::Receiver<TunnelState>,
     ended: Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send>>,
     deadline: Instant,
@@ -236,11 +236,11 @@ impl IpTunnel {
         self.start(connection, request, asked).await
     }
 
-    /// Leads the way to the server where this host's packets go now, which may be another network than
+    /// Leads the ways to the server where this host's packets go now, which may be another network than
     /// before. To be called while there is no connection, before another one is tried.
     ///
     /// # Errors
-    /// There is no way, or it cannot be kept outside the tunnel. It can be tried again.
+    /// There is a way to none of its addresses, or it cannot be kept outside the tunnel. It can be tried again.
     pub async fn renew_way_to_server(&mut self) -> Result<(), IpTunnelError> {
         let renewed = self.bypass.renew(&mut *self.host).await;
         renewed.map_err(IpTunnelError::Bypass)
@@ -297,11 +297,13 @@ impl IpTunnel {
             mtu_probe: !self.options.advertise.is_empty(),
             ..ClientWants::default()
         };
+        let servers = connection.server_addresses().into_iter();
+        let servers = servers.map(|server| server.to_canonical()).collect();
         let (updates, states) = watch::channel(TunnelState::default());
         let flow = IpClientFlow::new(self.device.clone(), wants, updates);
         let tunnel: OpenTunnel = connection.open(request, flow).await?;
         self.running = Some(Running {
-            server: connection.peer_addr().map(|peer| peer.ip().to_canonical()),
+            servers,
             states,
             ended: Box::pin(tunnel.ended()),
             deadline: Instant::now() + self.options.address_timeout,
@@ -336,13 +338,13 @@ impl IpTunnel {
                 }
             }
             let state = running.states.borrow_and_update().clone();
-            let server = running.server;
+            let servers = running.servers.clone();
             if let Some(failure) = state.failure {
                 // Until then the flow may still read from the interface.
                 let _ = timeout(GOODBYE, &mut running.ended).await;
                 return Err(failure.into());
             }
-            if let Err(error) = self.follow(state, server).await {
+            if let Err(error) = self.follow(state, &servers).await {
                 return Err(self.reason(error).await);
             }
         }
@@ -382,7 +384,7 @@ impl IpTunnel {
     async fn follow(
         &mut self,
         state: TunnelState,
-        server: Option<IpAddr>,
+        servers: &[IpAddr],
     ) -> Result<(), IpTunnelError> {
         let is_usable = |prefix: &IpNetwork| self.has_v6 || prefix.is_ipv4();
         let addresses: Vec<_> = state.addresses.into_iter().filter(is_usable).collect();
@@ -392,7 +394,7 @@ impl IpTunnel {
         let local: Vec<_> = addresses.iter().map(link_address).collect();
         if let Some(wrong) = local
             .iter()
-            .find(|own| !is_assignable(own.local.ip(), server))
+            .find(|own| !is_assignable(own.local.ip(), servers))
         {
             return Err(IpTunnelError::WrongAddress(wrong.local.ip()));
         }
@@ -414,23 +416,24 @@ impl IpTunnel {
             addresses: local,
             routes,
         };
-        self.apply(&wanted, server).await?;
+        self.apply(&wanted, servers).await?;
 
         self.tell(&wanted, addresses, no_default);
         self.applied = wanted;
         Ok(())
     }
 
-    async fn apply(
-        &mut self,
-        wanted: &LinkState,
-        server: Option<IpAddr>,
-    ) -> Result<(), IpTunnelError> {
+    async fn apply(&mut self, wanted: &LinkState, servers: &[IpAddr]) -> Result<(), IpTunnelError> {
         let host = &mut *self.host;
-        let swallowed = server.filter(|server| choice::covers(&wanted.routes, *server));
-        if let Some(server) = swallowed {
-            let held = self.bypass.hold(server, host).await;
-            held.map_err(IpTunnelError::Bypass)?;
+        let is_swallowed = |server: &&IpAddr| choice::covers(&wanted.routes, **server);
+        for server in servers.iter().filter(is_swallowed) {
+            if servers.first() == Some(server) {
+                let held = self.bypass.hold(*server, host).await;
+                held.map_err(IpTunnelError::Bypass)?;
+            } else if let Err(error) = self.bypass.hold_other(*server, host).await {
+                // Nothing goes there, unless the network changes.
+                debug!("the route to {server} outside the tunnel: {error}");
+            }
         }
         let obstacle = match host.apply(wanted).await {
             Ok(()) => None,
@@ -446,7 +449,7 @@ impl IpTunnel {
             }
             self.obstacle = Some((text, Instant::now() + RETRY));
         }
-        if swallowed.is_none() {
+        if !servers.iter().any(|server| is_swallowed(&server)) {
             let released = self.bypass.release(host).await;
             released.map_err(IpTunnelError::Bypass)?;
         }

@@ -37,7 +37,7 @@ pub(super) fn link_address(assigned: &IpNetwork) -> LinkAddress {
 
 /// Whether a server may give the interface this address. Packets to an address of the host never
 /// leave it: with the server's own, the connection would end, and loopback is taken.
-pub(super) fn is_assignable(address: IpAddr, server: Option<IpAddr>) -> bool {
+pub(super) fn is_assignable(address: IpAddr, servers: &[IpAddr]) -> bool {
     let is_special = match address {
         IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -46,7 +46,7 @@ pub(super) fn is_assignable(address: IpAddr, server: Option<IpAddr>) -> bool {
         || address.is_unspecified()
         || address.is_loopback()
         || address.is_multicast()
-        || Some(address) == server)
+        || servers.contains(&address))
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn an_address_that_would_cut_the_host_off_is_not_taken() {
-        let server = Some("192.0.2.1".parse().unwrap());
+        let server = ["192.0.2.1".parse().unwrap()];
         for wrong in [
             "0.0.0.0",
             "127.0.0.1",
@@ -96,10 +96,10 @@ mod tests {
             "fe80::1",
             "ff02::1",
         ] {
-            assert!(!is_assignable(wrong.parse().unwrap(), server), "{wrong}");
+            assert!(!is_assignable(wrong.parse().unwrap(), &server), "{wrong}");
         }
         for good in ["192.0.2.2", "10.0.0.1", "fd76::2", "2001:db8::1"] {
-            assert!(is_assignable(good.parse().unwrap(), server), "{good}");
+            assert!(is_assignable(good.parse().unwrap(), &server), "{good}");
         }
     }
 }

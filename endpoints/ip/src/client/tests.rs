@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::host::fake::{FakeHost, uplink};
 use super::*;
 use crate::device::MemoryDevice;
-use crate::link::LinkAddress;
+use crate::link::{HostRoute, LinkAddress};
 
 const SERVER: &str = "192.0.2.1";
 
@@ -47,7 +47,7 @@ impl Test {
         let (device, _stack) = MemoryDevice::pair(1500);
         let mut tunnel = parts(options, &host, folder.path(), Arc::new(device));
         tunnel.running = Some(Running {
-            server: Some(SERVER.parse().unwrap()),
+            servers: vec![SERVER.parse().unwrap()],
             states: receiver,
             ended: Box::pin(async { ended.await.unwrap() }),
             deadline: Instant::now() + tunnel.options.address_timeout,
@@ -214,6 +214,32 @@ async fn ip_68_the_server_gets_its_route_before_any_that_covers_it() {
         test.host.log(),
         ["apply 198.51.100.0/24", "remove 192.0.2.1"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn ip_68_all_addresses_of_the_server_stay_outside_whichever_is_in_use() {
+    let other = "2001:db8::1";
+    let mut test = Test::routing(default_route());
+    let running = test.tunnel.running.as_mut().unwrap();
+    running.servers.push(other.parse().unwrap());
+    let both = ["10.76.0.2/32", "fd76::2/128"];
+    test.says(state(&both, &["0.0.0.0/0", "::/0"], 1400)).await;
+    assert!(test.host.has(&uplink(SERVER)) && test.host.has(&uplink(other)));
+    // Another network, which has no IPv4.
+    test.host.move_behind("172.16.0.1");
+    test.host.lack(Families {
+        v4: true,
+        v6: false,
+    });
+    test.tunnel.renew_way_to_server().await.unwrap();
+    let moved = HostRoute {
+        gateway: Some("172.16.0.1".parse().unwrap()),
+        ..uplink(other)
+    };
+    assert!(test.host.has(&moved));
+    // Only what the routes cover is held.
+    test.says(state(&both, &["198.51.100.0/24"], 1400)).await;
+    assert!(!test.host.has(&moved));
 }
 
 #[tokio::test(start_paused = true)]

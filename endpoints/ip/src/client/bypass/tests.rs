@@ -3,6 +3,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
+use crate::client::Families;
 use crate::client::host::fake::{FakeHost, uplink};
 use crate::link::HostRoute;
 
@@ -89,6 +90,54 @@ async fn ip_68_each_server_keeps_its_way() {
     assert!(host.has(&uplink(SERVER)) && host.has(&uplink(other)));
     bypass.release(&mut host).await.unwrap();
     assert!(!host.has(&uplink(SERVER)) && !host.has(&uplink(other)));
+}
+
+#[tokio::test]
+async fn ip_68_a_way_to_one_address_of_the_server_is_enough() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    let mut bypass = client(folder.path(), "psq0");
+    let (first, other) = ("2001:db8::1", SERVER);
+    bypass
+        .hold(first.parse().unwrap(), &mut host)
+        .await
+        .unwrap();
+    bypass.hold_other(server(), &mut host).await.unwrap();
+    assert!(host.has(&uplink(first)) && host.has(&uplink(other)));
+    let [v4, v6] = [(true, false), (false, true)].map(|(v4, v6)| Families { v4, v6 });
+    for (router, lacking, there) in [("172.16.0.1", v6, other), ("172.16.0.2", v4, first)] {
+        host.move_behind(router);
+        host.lack(lacking);
+        bypass.renew(&mut host).await.unwrap();
+        assert!(host.has(&by(router, there)));
+    }
+    host.lack(Families { v4: true, v6: true });
+    bypass.renew(&mut host).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn ip_68_an_address_without_a_way_gets_one_where_there_is_one() {
+    let folder = TempDir::new().unwrap();
+    let mut host = FakeHost::default();
+    let mut bypass = client(folder.path(), "psq0");
+    let other = "2001:db8::1";
+    host.lack(Families {
+        v4: false,
+        v6: true,
+    });
+    bypass.hold(server(), &mut host).await.unwrap();
+    for _ in 0..2 {
+        bypass
+            .hold_other(other.parse().unwrap(), &mut host)
+            .await
+            .unwrap();
+    }
+    assert!(!host.has(&uplink(other)));
+    host.lack(Families::default());
+    bypass.renew(&mut host).await.unwrap();
+    assert!(host.has(&uplink(other)));
+    bypass.release(&mut host).await.unwrap();
+    assert!(!host.has(&uplink(other)) && !host.has(&uplink(SERVER)));
 }
 
 #[tokio::test]

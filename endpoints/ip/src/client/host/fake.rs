@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use rustix::io::Errno;
 
 use super::*;
+use crate::client::Families;
 use crate::link::ROUTE_PROTOCOL;
 
 /// Clones are the same host.
@@ -19,6 +20,8 @@ struct State {
     host_routes: HashSet<HostRoute>,
     /// The next router, once it is another one.
     router: Option<IpAddr>,
+    /// There is no way to addresses of this version of IP.
+    lacks: Families,
     /// What the main table says is no route at all.
     has_other_tables: bool,
     refusal: Option<(&'static str, io::ErrorKind)>,
@@ -37,12 +40,19 @@ pub(in crate::client) fn uplink(address: &str) -> HostRoute {
 }
 
 impl State {
-    fn way(&self, address: IpAddr) -> HostRoute {
+    fn way(&self, address: IpAddr) -> io::Result<HostRoute> {
+        let is_lacking = match address {
+            IpAddr::V4(_) => self.lacks.v4,
+            IpAddr::V6(_) => self.lacks.v6,
+        };
+        if is_lacking {
+            return Err(Errno::NETUNREACH.into());
+        }
         let mut route = uplink(&address.to_string());
         if let Some(router) = self.router {
             route.gateway = Some(router);
         }
-        route
+        Ok(route)
     }
 }
 
@@ -75,6 +85,11 @@ impl FakeHost {
     /// Makes this the next router from now on. The link stays, and with it the routes.
     pub(in crate::client) fn reroute(&self, router: &str) {
         self.0.lock().unwrap().router = Some(router.parse().unwrap());
+    }
+
+    /// Leaves the host with the other versions of IP than `families`.
+    pub(in crate::client) fn lack(&self, families: Families) {
+        self.0.lock().unwrap().lacks = families;
     }
 
     /// Routes of other tables than the main one lead everywhere from now on.
@@ -125,7 +140,7 @@ impl Host for FakeHost {
                 protocol: ROUTE_PROTOCOL,
                 ..route.clone()
             }),
-            None => Ok(state.way(address)),
+            None => state.way(address),
         }
     }
 
@@ -134,7 +149,7 @@ impl Host for FakeHost {
         let state = self.0.lock().unwrap();
         match state.has_other_tables {
             true => Err(Errno::NETUNREACH.into()),
-            false => Ok(state.way(address)),
+            false => state.way(address),
         }
     }
 
