@@ -76,6 +76,8 @@ impl Forwards {
     pub(crate) fn reconnect(&mut self, connection: &Connection) {
         for bound in &mut self.0 {
             bound.forward.reconnect(connection.clone());
+            // Several may have been refused at once; one answer was enough to end the other connection.
+            while bound.refusal.try_recv().is_ok() {}
         }
     }
 

@@ -87,14 +87,23 @@ fn only_an_answer_that_stays_the_same_ends_a_forward() {
     assert!(!is_final(&ClientError::Timeout));
 }
 
-/// Sends one datagram into a forward to a server that answers `status`.
-async fn use_forward(status: u16) -> Option<Failure> {
-    let server = TestServer::from_json(&format!(
+/// A server that answers `status`.
+async fn refusing(status: u16) -> TestServer {
+    TestServer::from_json(&format!(
         r#"{{ "path": "udp", "type": "RefuseTunnels", "status": {status} }}"#
     ))
-    .await;
+    .await
+}
+
+fn template() -> UriTemplate {
     let template = "https://localhost/udp/{target_host}/{target_port}/";
-    let template = UriTemplate::parse(template, &["target_host", "target_port"]).unwrap();
+    UriTemplate::parse(template, &["target_host", "target_port"]).unwrap()
+}
+
+/// Sends one datagram into a forward to a server that answers `status`.
+async fn use_forward(status: u16) -> Option<Failure> {
+    let server = refusing(status).await;
+    let template = template();
     let spec = spec("192.0.2.1:53");
     let mut bound = Bound::new(&server.connection(), &template, &HeaderMap::new(), &spec).unwrap();
     let user = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -115,4 +124,37 @@ async fn xc_17_a_refusal_ends_the_forward_and_a_redirect_is_one() {
 #[tokio::test]
 async fn a_refusal_for_now_does_not_end_the_forward() {
     assert_eq!(use_forward(503).await, None);
+}
+
+#[tokio::test]
+async fn what_one_connection_refused_is_not_held_against_the_next() {
+    let former = refusing(401).await;
+    let specs = [spec("192.0.2.1:53"), spec("192.0.2.2:53")];
+    let connection = former.connection();
+    let bound = Forwards::bind(&connection, &template(), &HeaderMap::new(), &specs);
+    let mut forwards = bound.unwrap();
+    let user = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // Both are refused before anybody reads why.
+    for bound in &mut forwards.0 {
+        user.send_to(b"hello", bound.local).await.unwrap();
+        let Bound {
+            forward, refusal, ..
+        } = bound;
+        let refused = async {
+            while refusal.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let serving = async {
+            tokio::select! {
+                ended = forward.run() => panic!("{ended:?}"),
+                () = refused => {}
+            }
+        };
+        timeout(Duration::from_secs(2), serving).await.unwrap();
+    }
+    let next = refusing(503).await;
+    forwards.reconnect(&next.connection());
+    let ended = timeout(Duration::from_millis(200), forwards.run()).await;
+    assert_eq!(ended.ok(), None);
 }
