@@ -164,7 +164,7 @@ async fn ip_72_everything_is_as_before_whichever_way_the_client_ends() {
         &["--default-route"],
         &["--route", "203.0.113.0/24"],
     ] {
-        for signal in [Signal::TERM, Signal::INT] {
+        for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
             let mut client = lab.client(0, arguments).await;
             assert_ne!(host(lab.place(0)), before);
             client.process.signal(signal).unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pasque::connection::CloseReason;
 use pasque::testing::TestTunnel;
 use pasque::{Connection, Request};
-use pasque_tests::{EchoTarget, PATIENCE, Process};
+use pasque_tests::{EchoTarget, PATIENCE, Process, program};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -161,9 +161,9 @@ async fn h3_19_sigterm_ends_a_server_under_load() {
 }
 
 #[tokio::test]
-async fn a_client_is_ended_by_either_signal_and_its_local_port_is_free_again() {
+async fn a_client_is_ended_by_each_signal_and_its_local_port_is_free_again() {
     let server = server(json!({ "endpoints": [udp(&["127.0.0.1"])] })).await;
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut client = client(&server, ["-u", "127.0.0.1:9"]);
         let line = client.line("forwarding").await.unwrap();
         let local = line.split_whitespace().nth(1).unwrap().to_owned();
@@ -173,4 +173,19 @@ async fn a_client_is_ended_by_either_signal_and_its_local_port_is_free_again() {
         assert!(time < Duration::from_secs(2), "{time:?}");
         std::net::UdpSocket::bind(local).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_client_under_nohup_outlives_its_terminal() {
+    let server = server(json!({ "endpoints": [udp(&["127.0.0.1"])] })).await;
+    let target = EchoTarget::on_loopback().await.unwrap();
+    let target = target.address().to_string();
+    let (client, url) = (program("psq-client"), server.url());
+    let arguments = [client.to_str().unwrap(), "-d", &url, "--pin", server.pin()];
+    let arguments = arguments.into_iter().chain(["-u", &target]);
+    let mut client = Process::start("/usr/bin/nohup".as_ref(), arguments).unwrap();
+    let user = user(&mut client, &target).await;
+    client.signal(Signal::HUP).unwrap();
+    assert_eq!(ask(&user, b"still there").await, b"still there");
+    assert_eq!(client.terminate().await.unwrap().code(), Some(0));
 }
