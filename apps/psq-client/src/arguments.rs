@@ -252,8 +252,11 @@ impl Options {
             own => own,
         };
         let credentials = match has_credentials {
-            true => (self.token, self.token_file, self.user),
-            false => (file.token, file.token_file, file.user),
+            true => (self.token, self.token_file, self.user, self.password_file),
+            false => {
+                let password_file = self.password_file.or(file.password_file);
+                (file.token, file.token_file, file.user, password_file)
+            }
         };
         let pair = match (self.cert, self.key) {
             (None, None) => (file.cert, file.key),
@@ -285,7 +288,7 @@ impl Options {
             token: credentials.0,
             token_file: credentials.1,
             user: credentials.2,
-            password_file: self.password_file.or(file.password_file),
+            password_file: credentials.3,
             cert: pair.0,
             key: pair.1,
             header: list(self.header, file.header),

@@ -215,6 +215,16 @@ fn one_kind_of_credentials_replaces_any_other() {
     let own = options(&["--user", "me"]).or(file());
     assert_eq!((own.user.as_deref(), own.token_file), (Some("me"), None));
     assert!(own.cert.is_some() && own.key.is_some());
+    let alice = || load(r#"{ "user": "alice", "password-file": "p" }"#).unwrap();
+    let own = options(&["--token-file", "t"]).or(alice());
+    assert_eq!((own.user, own.password_file), (None, None));
+    // Her password is nobody else's.
+    let own = options(&["--user", "bob"]).or(alice());
+    let expected = (Some("bob"), None);
+    assert_eq!((own.user.as_deref(), own.password_file), expected);
+    let own = options(&["--password-file", "own"]).or(alice());
+    let expected = (Some("alice"), Some("own".into()));
+    assert_eq!((own.user.as_deref(), own.password_file), expected);
     let own = options(&["--cert", "own"]).or(file());
     assert_eq!((own.cert, own.key), (Some("own".into()), None));
     assert!(own.token_file.is_some());
