@@ -35,8 +35,8 @@ struct Moved {
 }
 
 impl Udp {
-    /// Binds a socket. With `shared`, other sockets may share the address, and the kernel spreads
-    /// clients over them.
+    /// Binds a socket. With `shared`, other sockets may share the address, and the kernel chooses among
+    /// them.
     pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
         let socket = socket2::Socket::new(
             Domain::for_address(address),
