@@ -178,10 +178,10 @@ pub async fn is_silent(user: &UdpSocket) -> bool {
 pub fn resident(server: &mut Server) -> u64 {
     let id = server.process().id().unwrap();
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
+    let mut lines = status.lines();
+    let Some(line) = lines.find_map(|line| line.strip_prefix("VmRSS:")) else {
+        panic!("the server has ended: {}", server.process().output());
+    };
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
     kib << 10
 }

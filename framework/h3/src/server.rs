@@ -38,6 +38,13 @@ use crate::worker::{Parts, Worker};
 /// Workers at most: one byte of a connection ID names them.
 const MAX_WORKERS: usize = 256;
 
+/// Threads on which what belongs to one worker may block: reads of files, interfaces that come and go, a look
+/// at a password. What clients ask for decides how many there are, so their stacks are not to count.
+const BLOCKING_THREADS: usize = 32;
+
+/// The stack of each, in bytes. Buffers are elsewhere.
+const BLOCKING_STACK: usize = 512 << 10;
+
 /// Why a server does not start. Displays as one line that says what to do.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
@@ -266,6 +273,8 @@ pub(crate) fn spawn(
 ) -> Result<oneshot::Receiver<()>, Error> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(BLOCKING_STACK)
         .build()?;
     memory::keep_free();
     let (ended, receiver) = oneshot::channel();
