@@ -30,7 +30,7 @@ help:
 	@echo "make check        formatting, borders, lints, documentation, dependencies"
 	@echo "make advisories   what is known against the dependencies; needs a network"
 	@echo "make conformance  which requirement is shown by which test"
-	@echo "make hostile      what hostile peers may cost, each figure beside its bound (root, an hour and a half)"
+	@echo "make hostile      what hostile peers may cost, each figure beside its bound (root, three quarters of an hour)"
 	@echo "make fuzz         each fuzz target for a minute, on what peers and files may hold"
 	@echo "make bench        cost and speed, each figure beside a baseline of the same run"
 	@echo "make bench-count  instructions for each datagram, where valgrind is installed"
