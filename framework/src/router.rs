@@ -2,6 +2,7 @@
 //! the response that says it.
 
 mod access;
+mod refusal;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -9,12 +10,10 @@ mod tests;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use serde_json::Value;
-use tracing::{debug, warn};
 
 pub use self::access::Access;
 use self::access::Visitor;
@@ -24,7 +23,6 @@ use crate::config::Limits;
 use crate::endpoint::{Endpoint, EndpointType, StartContext};
 use crate::error::{Error, Result};
 use crate::ledger::{Admission, Ledger};
-use crate::log::{Quota, excerpt};
 use crate::proxy_status::{ProxyError, ProxyStatus};
 use crate::request::{Request, is_known_method};
 use crate::response::{Body, Response};
@@ -32,13 +30,6 @@ use crate::template::{MatchOutcome, PathTemplate, Vars};
 
 /// The longest `:path` that is looked at, in bytes; beyond it the answer is 414.
 const MAX_PATH_LEN: usize = 8 << 10;
-
-/// Of a text of the peer's, what the log shows, in bytes.
-const SHOWN_LEN: usize = 256;
-
-/// Endpoints that fail are told in the log by default: nobody else knows why. A client can ask for that again
-/// and again.
-static FAILURES: Quota = Quota::new(10);
 
 /// `capsule-protocol` (RFC 9297 §3.4).
 pub(crate) const CAPSULE_PROTOCOL: HeaderName = HeaderName::from_static("capsule-protocol");
@@ -440,7 +431,7 @@ impl Router {
         match result {
             Ok((response, opened)) => (finish(response), opened),
             Err(cause) => {
-                tell(tag, &path, &cause);
+                refusal::tell(tag, &path, &cause);
                 (self.refuse(&cause, is_tunnel), None)
             }
         }
@@ -630,32 +621,6 @@ fn check_shape(response: Response, is_tunnel: bool) -> Result<Response> {
         _ => Err(Error::internal(
             "endpoint answered in a shape that the request does not allow",
         )),
-    }
-}
-
-/// Tells the log why a request has got no answer from the endpoint `tag`.
-fn tell(tag: &str, path: &str, cause: &Error) {
-    let status = cause.status();
-    let path = excerpt(path, SHOWN_LEN);
-    let text = excerpt(&cause.to_string(), SHOWN_LEN);
-    if status == StatusCode::INTERNAL_SERVER_ERROR
-        && let Some(left_out) = FAILURES.take(Instant::now())
-    {
-        warn!(
-            endpoint = tag,
-            path,
-            cause = text,
-            left_out,
-            "an endpoint has failed"
-        );
-    } else {
-        debug!(
-            endpoint = tag,
-            path,
-            status = status.as_u16(),
-            cause = text,
-            "request refused"
-        );
     }
 }
 

@@ -365,7 +365,7 @@ pub(crate) fn bind_all(
     }
     let is_steered = match sockets.first() {
         Some(first) if count > 1 => steering::attach(first)
-            .inspect_err(|error| warn!(%error, "clients are not spread evenly over the workers"))
+            .inspect_err(|error| warn!(%error, "this kernel chooses workers by the clients' addresses: nothing is wrong, but some may get more than their share"))
             .is_ok(),
         _ => false,
     };

@@ -9,15 +9,15 @@ use std::sync::{Arc, LazyLock};
 use serde_json::{Map, Value};
 
 use super::holding::{Holding, HoldingKeys, entry_of, is_name};
-use super::password::PasswordHash;
+use super::password::{Cost, PasswordHash};
 use crate::config::{ConfigError, End, JsonPath, Source};
 
 /// The users file: names, and the hashes of their passwords.
 #[derive(Debug)]
 pub(super) struct Users {
     users: HashMap<String, Arc<User>>,
-    /// For names that are nobody's: as many of each cost as there are users with it.
-    stand_ins: Vec<PasswordHash>,
+    /// What the hashes of all users cost, sorted.
+    costs: Vec<Cost>,
 }
 
 /// Which stand-in a name has, from one reload to the next.
@@ -51,12 +51,9 @@ impl Users {
             };
             users.insert(name.into(), Arc::new(user));
         }
-        let hashes = users.values().map(|user| &user.hash);
-        let mut stand_ins: Vec<_> = hashes
-            .map(|hash| PasswordHash::stand_in(Some(hash)))
-            .collect();
-        stand_ins.sort_unstable_by_key(PasswordHash::cost);
-        Ok(Self { users, stand_ins })
+        let mut costs: Vec<_> = users.values().map(|user| user.hash.cost()).collect();
+        costs.sort_unstable();
+        Ok(Self { users, costs })
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Arc<User>> {
@@ -66,9 +63,9 @@ impl Users {
     /// A hash that is nobody's, for a name that is nobody's: always one of the same cost. Where users have
     /// hashes of several costs, names without a user have them as often, so that the time tells nothing.
     pub(super) fn stand_in(&self, name: &str) -> PasswordHash {
-        let count = self.stand_ins.len().max(1) as u64;
+        let count = self.costs.len().max(1) as u64;
         let choice = (CHOICE.hash_one(name) % count) as usize;
-        PasswordHash::stand_in(self.stand_ins.get(choice))
+        PasswordHash::stand_in(self.costs.get(choice).copied().unwrap_or_default())
     }
 }
 

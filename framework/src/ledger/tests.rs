@@ -308,11 +308,10 @@ fn authenticator(folder: &Path) -> Arc<Authenticator> {
     Arc::new(open.unwrap())
 }
 
-#[tokio::test]
-async fn a_tunnel_ends_when_its_identity_is_revoked() {
-    let folder = tempfile::tempdir().unwrap();
+/// A ledger, and the identity of the one who may get in.
+async fn laptop(folder: &Path) -> (Arc<Ledger>, Identity) {
     let (ledger, _time) = ledger();
-    let authenticator = authenticator(folder.path());
+    let authenticator = authenticator(folder);
     ledger.set_authenticator(Some(authenticator.clone()));
     let mut request = Request::get("/");
     request.client_certificate = Some(ClientCertificate {
@@ -321,7 +320,13 @@ async fn a_tunnel_ends_when_its_identity_is_revoked() {
         not_after: None,
         authority: None,
     });
-    let laptop = authenticator.authenticate(&request).await.unwrap();
+    (ledger, authenticator.authenticate(&request).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_when_its_identity_is_revoked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, laptop) = laptop(folder.path()).await;
     let mut open = Open::new(&ledger, &laptop).unwrap();
     let mut is_revoked = false;
     let ended = poll_fn(|task| {
@@ -344,17 +349,7 @@ async fn a_tunnel_ends_when_its_identity_is_revoked() {
 #[tokio::test]
 async fn what_was_revoked_before_its_first_use_is_of_no_use() {
     let folder = tempfile::tempdir().unwrap();
-    let (ledger, _time) = ledger();
-    let authenticator = authenticator(folder.path());
-    ledger.set_authenticator(Some(authenticator.clone()));
-    let mut request = Request::get("/");
-    request.client_certificate = Some(ClientCertificate {
-        spki_sha256: [7; 32],
-        name: None,
-        not_after: None,
-        authority: None,
-    });
-    let laptop = authenticator.authenticate(&request).await.unwrap();
+    let (ledger, laptop) = laptop(folder.path()).await;
     // Answered, and held back by a client that gives no credit for the answer.
     let mut tunnels: Vec<Open> = (0..3)
         .map(|_| Open::new(&ledger, &laptop).unwrap())

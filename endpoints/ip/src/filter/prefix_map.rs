@@ -63,10 +63,8 @@ impl<T> PrefixMap<T> {
     #[inline]
     pub(crate) fn get(&self, address: IpAddr) -> Option<&T> {
         let is_v6 = address.is_ipv6();
-        let lengths = self.lengths.iter().filter(|((v6, _), _)| *v6 == is_v6);
-        lengths
-            .filter_map(|((_, bits), networks)| networks.get(&masked(address, *bits)))
-            .next()
+        let mut lengths = self.lengths.iter().filter(|((v6, _), _)| *v6 == is_v6);
+        lengths.find_map(|((_, bits), networks)| networks.get(&masked(address, *bits)))
     }
 
     fn position(&self, length: Length) -> Result<usize, usize> {
