@@ -2,17 +2,21 @@
 //! that `make bench` holds the engine against.
 //!
 //! ```text
-//! ceiling serve sink|source LEN SECONDS           one connection; prints where it listens
-//! ceiling dial ADDRESS sink|source LEN SECONDS    the other end of it
-//! ceiling memory DATAGRAMS                        both ends in one thread, beside the AEAD alone
-//! ceiling exchange DATAGRAMS                      the connections alone, for counting instructions
+//! ceiling serve ROLE LEN SECONDS           one connection; prints where it listens
+//! ceiling dial ADDRESS ROLE LEN SECONDS    the other end of it
+//! ceiling memory DATAGRAMS                 both ends in one thread, beside the AEAD alone
+//! ceiling exchange DATAGRAMS               the connections alone, for counting instructions
 //! ```
+//!
+//! The server is a `sink` and the client a `source`, or the other way round; or the server passes on to the
+//! ADDRESS that is its role, and the client is to `ask`.
 //!
 //! Figures are printed as one line of `name=value`.
 
 #![allow(clippy::indexing_slicing, reason = "a measurement may panic")]
 
 mod counting;
+mod forward;
 mod memory;
 mod udp;
 

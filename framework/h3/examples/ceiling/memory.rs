@@ -9,13 +9,14 @@ use pasque_h3::testing::transport_settings;
 use quiche::{ConnectionId, RecvInfo};
 
 use crate::counting::allocations;
-use crate::{Buffers, CID_LEN, MAX_UDP_PAYLOAD, Quic, Result, datagram};
+use crate::{Buffers, CID_LEN, MAX_UDP_PAYLOAD, Quic, Result, WATERMARK, datagram};
 
 /// Payload of a datagram, in bytes: a packet of 1380 bytes.
 const LEN: usize = 1380;
 
-/// Datagrams that travel together, and are acknowledged once.
-const BURST: usize = 32;
+/// Datagrams that travel together, and are acknowledged once: as many as wait in quiche. Between two
+/// acknowledgements of a tunnel at full load there are more.
+const BURST: usize = WATERMARK;
 
 /// What a short header has in front of the payload: first byte, connection ID, packet number.
 const HEADER_LEN: usize = 1 + CID_LEN + 4;

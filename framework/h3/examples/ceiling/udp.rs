@@ -10,6 +10,7 @@ use quiche::{ConnectionId, RecvInfo};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::forward::Target;
 use crate::{Buffers, CID_LEN, MAX_UDP_PAYLOAD, Quic, Result, WATERMARK, datagram};
 
 /// Reads per turn, kernel buffers and the most of one send, as in the engine.
@@ -21,6 +22,10 @@ const RECV_LEN: usize = 64 << 10;
 /// What passes before a measurement begins.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// Datagrams under way where each comes back, and how long none comes before all count as lost.
+const WINDOW: u64 = 256;
+const STALL: Duration = Duration::from_millis(50);
+
 /// How long either end waits for the other to be there.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -28,6 +33,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 enum Role {
     Sink,
     Source,
+    /// Passes on what comes to somebody, and back what they say.
+    Forward(SocketAddr),
+    /// Sends what is to come back.
+    Ask,
 }
 
 /// What one end is to do.
@@ -44,7 +53,8 @@ impl Task {
             role: match role {
                 "sink" => Role::Sink,
                 "source" => Role::Source,
-                _ => return Err("an end is a sink or a source".into()),
+                "ask" => Role::Ask,
+                target => Role::Forward(target.parse()?),
             },
             len: len.parse()?,
             time: Duration::from_secs(seconds.parse()?),
@@ -89,7 +99,7 @@ pub(crate) fn serve(role: &str, len: &str, seconds: &str) -> Result<()> {
         if Instant::now() > deadline {
             return Err("nobody has come".into());
         }
-        link.wait(Some(Duration::from_millis(100)), false)?;
+        link.wait(Some(Duration::from_millis(100)), false, None)?;
     }
 }
 
@@ -245,7 +255,13 @@ impl Link {
         }
     }
 
-    fn wait(&self, time: Option<Duration>, for_room: bool) -> Result<()> {
+    /// Waits for packets, or for what comes from `other`.
+    fn wait(
+        &self,
+        time: Option<Duration>,
+        for_room: bool,
+        other: Option<&UdpSocket>,
+    ) -> Result<()> {
         let mut flags = PollFlags::IN;
         if for_room {
             flags |= PollFlags::OUT;
@@ -254,7 +270,9 @@ impl Link {
             tv_sec: time.as_secs() as i64,
             tv_nsec: time.subsec_nanos().into(),
         });
-        poll(&mut [PollFd::new(&self.socket, flags)], time.as_ref())?;
+        let mut fds = vec![PollFd::new(&self.socket, flags)];
+        fds.extend(other.map(|socket| PollFd::new(socket, PollFlags::IN)));
+        poll(&mut fds, time.as_ref())?;
         Ok(())
     }
 
@@ -265,18 +283,36 @@ impl Link {
         let mut began = None;
         let mut before = None;
         let mut figures = None;
+        let mut window = Window::new(started);
+        let mut target = match task.role {
+            Role::Forward(address) => Some(Target::connect(address)?),
+            _ => None,
+        };
         while !quic.is_closed() {
             let mut is_busy = self.receive(|packet, info| {
                 // An error is the connection's own business: it closes itself.
                 let _ = quic.recv(packet, info);
             })?;
+            let before_turn = self.counts.datagrams;
             while let Ok(packet) = quic.dgram_recv_buf() {
                 // One byte asks for the acknowledgements of the path's probes.
-                self.counts.datagrams += u64::from(packet.len() > task.len);
+                if packet.len() <= task.len {
+                    continue;
+                }
+                self.counts.datagrams += 1;
+                if let Some(target) = &mut target {
+                    target.push(&packet);
+                }
+            }
+            if let Some(target) = &mut target {
+                target.flush();
+                is_busy |= target.read(&mut quic)?;
             }
             if quic.is_established() {
-                began.get_or_insert_with(Instant::now);
-                fill(&mut quic, task);
+                let now = Instant::now();
+                began.get_or_insert(now);
+                window.note(self.counts.datagrams - before_turn, now);
+                fill(&mut quic, task, &mut window);
             }
             is_busy |= self.send(&mut quic)?;
             let age = began.map_or(Duration::ZERO, |began| began.elapsed());
@@ -311,6 +347,7 @@ impl Link {
                 self.wait(
                     Some(timeout.map_or(longest, |time| time.min(longest))),
                     blocked,
+                    target.as_ref().map(|target| &target.socket),
                 )?;
             }
         }
@@ -319,9 +356,35 @@ impl Link {
     }
 }
 
+/// What is under way where each datagram comes back.
+#[derive(Debug)]
+struct Window {
+    under_way: u64,
+    heard: Instant,
+}
+
+impl Window {
+    fn new(now: Instant) -> Self {
+        Self {
+            under_way: 0,
+            heard: now,
+        }
+    }
+
+    /// Takes note of so many that have come back.
+    fn note(&mut self, count: u64, now: Instant) {
+        self.under_way = self.under_way.saturating_sub(count);
+        if count > 0 {
+            self.heard = now;
+        } else if now - self.heard >= STALL {
+            (self.under_way, self.heard) = (0, now);
+        }
+    }
+}
+
 /// Puts datagrams into the queue, as a flow does.
-fn fill(quic: &mut Quic, task: Task) {
-    if task.role == Role::Sink {
+fn fill(quic: &mut Quic, task: Task, window: &mut Window) {
+    if matches!(task.role, Role::Sink | Role::Forward(_)) {
         return;
     }
     // While quiche probes the path, this is the length of its probe.
@@ -330,11 +393,18 @@ fn fill(quic: &mut Quic, task: Task) {
         .dgram_max_writable_len()
         .is_some_and(|len| len > task.len + 1);
     let len = if is_found && fits { task.len } else { 1 };
-    let room = if len == 1 { 1 } else { WATERMARK };
+    let room = match (len, task.role) {
+        (1, _) => 1,
+        // As many as may be under way.
+        (_, Role::Ask) => usize::MAX,
+        _ => WATERMARK,
+    };
     while quic.dgram_send_queue_len() < room {
-        if quic.dgram_send_buf(datagram(len)).is_err() {
+        let is_counted = len > 1 && task.role == Role::Ask;
+        if is_counted && window.under_way >= WINDOW || quic.dgram_send_buf(datagram(len)).is_err() {
             return;
         }
+        window.under_way += u64::from(is_counted);
     }
 }
 

@@ -14,7 +14,7 @@ mod path_mtu;
 mod server;
 mod tunnel;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +26,7 @@ use pasque::wire::datagram;
 use pasque::wire::message::ContentLength;
 use pasque::{Error, Packet, Result, StreamError};
 use quiche::h3;
+use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
@@ -83,7 +84,9 @@ pub(crate) struct Connection {
     pub(crate) http: Http,
     path: Path,
     role: Role,
-    streams: HashMap<u64, Stream>,
+    /// By ID. Looked at for each datagram, so without a keyed hash: a peer has few of them, and numbers them
+    /// in order.
+    streams: FxHashMap<u64, Stream>,
     early: Early,
     /// Streams that were woken since the last turn.
     woken: Vec<u64>,
@@ -170,7 +173,7 @@ impl Connection {
             path: Path::new(&http, now),
             http,
             role,
-            streams: HashMap::new(),
+            streams: FxHashMap::default(),
             early: Early::new(limits),
             woken: Vec::new(),
             hungry: VecDeque::new(),

@@ -8,13 +8,15 @@
 //!          core B   core A       core B
 //! ```
 //!
-//! Both with the same number of datagrams under way. The ends of the tunnel move them in batches, its target
-//! too, so that it is the tunnel that is measured; the plain ones take one system call for each.
+//! All with the same number of datagrams under way. The ends of the tunnel move them in batches, its target
+//! too, so that it is the tunnel that is measured; the plain ones take one system call for each. The ceiling
+//! is that of [`oneway`](crate::oneway), with the same target behind its server.
 
 use std::time::Instant;
 
 use crate::load::{self, Direction, WARM_UP};
 use crate::machine::{Cores, pin};
+use crate::oneway::ceiling;
 use crate::report::{Report, in_turn};
 use crate::traffic::{Target, WINDOW, Window, socket};
 use crate::{Plan, Result};
@@ -32,12 +34,19 @@ pub(crate) fn measure(plan: &Plan) -> Result<Report> {
             let sample = load::measure(plan, Direction::Echo, len)?;
             Ok((sample.rate, sample.lost))
         };
-        let [tunnel, plain] = in_turn(
-            plan.runs,
-            [&mut tunnel, &mut || plain(plan, plan.cores, len)],
-        )?;
+        let mut plain = || plain(plan, plan.cores, len);
+        let mut ceiling = || {
+            let sample = ceiling(plan, Direction::Echo, len)?;
+            Ok((sample.rate, sample.lost))
+        };
+        let contestants: [&mut dyn FnMut() -> Result<Sample>; 3] =
+            [&mut tunnel, &mut plain, &mut ceiling];
+        let [tunnel, plain, ceiling] = in_turn(plan.runs, contestants)?;
         let what = format!("{len} B, {WINDOW} under way: echoes");
         report.row(what, "kpps", tunnel.iter().map(|(rate, _)| rate / 1e3));
+        report.beside("plain UDP", plain.iter().map(|(rate, _)| rate / 1e3));
+        let what = format!("{len} B, {WINDOW} under way: echoes, quiche alone");
+        report.row(what, "kpps", ceiling.iter().map(|(rate, _)| rate / 1e3));
         report.beside("plain UDP", plain.iter().map(|(rate, _)| rate / 1e3));
         let what = format!("{len} B, {WINDOW} under way: lost");
         report.row(what, "%", tunnel.iter().map(|(_, lost)| 100.0 * lost));

@@ -22,6 +22,9 @@ pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
 const SOCKET_CLOSED: &str = "socket closed";
 const LOG: &str = "info,pasque_h3::socket=debug";
 
+/// The thread of a client's connection.
+const CLIENT_THREAD: &str = "connection";
+
 /// Which way datagrams go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -42,6 +45,8 @@ pub(crate) struct Sample {
     pub(crate) lost: f64,
     /// What the server needed, in seconds, for the datagrams that arrived.
     pub(crate) cpu: Cpu,
+    /// What the client's end needed.
+    pub(crate) client_cpu: Cpu,
     /// The datagrams that arrived while that was measured.
     pub(crate) arrived: f64,
     /// Allocations of the client's worker for each datagram that it sent or received.
@@ -148,10 +153,13 @@ pub(crate) fn measure(plan: &Plan, direction: Direction, len: usize) -> Result<S
         }
         tokio::time::sleep(WARM_UP).await;
         let id = server.process().id().ok_or("the server has ended")?;
-        let (start, before, cpu) = (Instant::now(), counts.read(), Cpu::of(id)?);
+        let (start, before) = (Instant::now(), counts.read());
+        let cpus = [Cpu::of(id)?, Cpu::of_threads(CLIENT_THREAD)?];
         tokio::time::sleep(plan.time).await;
         let (time, after) = (start.elapsed(), counts.read());
+        let [cpu, client_cpu] = cpus;
         let cpu = Cpu::of(id)?.since(cpu);
+        let client_cpu = Cpu::of_threads(CLIENT_THREAD)?.since(client_cpu);
         connection.close();
         connection.closed().await;
         server.process().terminate().await?;
@@ -172,6 +180,7 @@ pub(crate) fn measure(plan: &Plan, direction: Direction, len: usize) -> Result<S
             rate: arrived as f64 / time.as_secs_f64(),
             lost: sent.saturating_sub(arrived) as f64 / sent.max(1) as f64,
             cpu,
+            client_cpu,
             arrived: arrived as f64,
             allocations: (after.allocations - before.allocations) as f64 / handled as f64,
             moved: moved.unwrap_or(Moved::UNKNOWN),

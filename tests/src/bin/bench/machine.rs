@@ -88,6 +88,27 @@ impl Cpu {
         Self::parse(&fs::read_to_string(format!("/proc/{id}/stat"))?)
     }
 
+    /// Of the threads of this process that have this name, so far.
+    pub(crate) fn of_threads(name: &str) -> io::Result<Self> {
+        let mut sum = Self::default();
+        for entry in fs::read_dir("/proc/self/task")? {
+            let folder = entry?.path();
+            // One that has ended meanwhile does nothing any more.
+            let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default();
+            if read("comm").trim_end() == name {
+                sum = sum.plus(Self::parse(&read("stat"))?);
+            }
+        }
+        Ok(sum)
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            user: self.user + other.user,
+            system: self.system + other.system,
+        }
+    }
+
     /// What was used since `before`.
     pub(crate) fn since(self, before: Self) -> Self {
         Self {

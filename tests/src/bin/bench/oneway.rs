@@ -15,6 +15,7 @@ use pasque_tests::{Process, beside};
 use crate::load::{self, Direction, Moved, Sample, WARM_UP};
 use crate::machine::{Cpu, numbers, output, pin};
 use crate::report::{Report, in_turn};
+use crate::traffic::Target;
 use crate::{Plan, Result};
 
 /// Bytes of UDP payload.
@@ -60,6 +61,9 @@ fn add(report: &mut Report, direction: Direction, len: usize, samples: &[Vec<Sam
     both("kernel's share of it", "%", &|sample| {
         sample.cpu.kernel_share()
     });
+    both("kernel's share of both ends", "%", &|sample| {
+        sample.cpu.plus(sample.client_cpu).kernel_share()
+    });
     if direction == Direction::Down {
         both("per send call", "packets", &|s| {
             s.moved.sent / s.moved.sends
@@ -78,11 +82,20 @@ fn add(report: &mut Report, direction: Direction, len: usize, samples: &[Vec<Sam
 }
 
 /// One run of the ceiling.
-fn ceiling(plan: &Plan, direction: Direction, len: usize) -> Result<Sample> {
+pub(crate) fn ceiling(plan: &Plan, direction: Direction, len: usize) -> Result<Sample> {
+    let target = match direction {
+        Direction::Echo => Some(Target::batching_echo(plan.cores.client)?),
+        _ => None,
+    };
+    let behind = target.map(|target| (target.address.to_string(), target));
     let program = beside(CEILING)?;
     let (at_server, at_client) = match direction {
         Direction::Down => ("source", "sink"),
-        _ => ("sink", "source"),
+        Direction::Up => ("sink", "source"),
+        Direction::Echo => (
+            behind.as_ref().map_or("", |(address, _)| address.as_str()),
+            "ask",
+        ),
     };
     let (len, seconds) = (len.to_string(), plan.time.as_secs().to_string());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -105,11 +118,12 @@ fn ceiling(plan: &Plan, direction: Direction, len: usize) -> Result<Sample> {
         let served = server.output();
         let served = served.lines().last().unwrap_or_default();
         let receiver = match direction {
-            Direction::Down => client.trim(),
-            _ => served,
+            Direction::Down | Direction::Echo => client.trim(),
+            Direction::Up => served,
         };
         let missing = || format!("the ceiling printed {served:?} and {:?}", client.trim());
         let (receiver, server) = (numbers(receiver), numbers(served));
+        let client = numbers(client.trim());
         let number = |of: &std::collections::HashMap<&str, f64>, name| {
             of.get(name).copied().ok_or_else(missing)
         };
@@ -120,6 +134,10 @@ fn ceiling(plan: &Plan, direction: Direction, len: usize) -> Result<Sample> {
             cpu: Cpu {
                 user: number(&server, "user")?,
                 system: number(&server, "system")?,
+            },
+            client_cpu: Cpu {
+                user: number(&client, "user")?,
+                system: number(&client, "system")?,
             },
             arrived,
             allocations: f64::NAN,
