@@ -32,6 +32,8 @@ pub(crate) struct Places {
 struct Taken {
     limits: Limits,
     total: usize,
+    /// Whether somebody was turned away because all are taken, since it was last asked.
+    were_wanted: bool,
     by_address: HashMap<IpAddr, usize>,
 }
 
@@ -41,6 +43,7 @@ impl Places {
             taken: Mutex::new(Taken {
                 limits: limits.clone(),
                 total: 0,
+                were_wanted: false,
                 by_address: HashMap::new(),
             }),
             memory: Memory::default(),
@@ -62,9 +65,14 @@ impl Places {
         let address = client_network(address);
         let mut taken = self.lock();
         let here = taken.by_address.get(&address).copied().unwrap_or(0);
-        let limits = &taken.limits;
-        let is_full = taken.total >= limits.connections || here >= limits.connections_per_address;
-        if is_full || self.memory.refuses_connection() {
+        if here >= taken.limits.connections_per_address {
+            return None;
+        }
+        if taken.total >= taken.limits.connections {
+            taken.were_wanted = true;
+            return None;
+        }
+        if self.memory.refuses_connection() {
             return None;
         }
         taken.total += 1;
@@ -73,6 +81,11 @@ impl Places {
             places: self.clone(),
             address,
         })
+    }
+
+    /// Whether somebody was turned away because all places are taken, since this was last asked.
+    pub(crate) fn were_wanted(&self) -> bool {
+        std::mem::take(&mut self.lock().were_wanted)
     }
 
     /// How many connections there are.

@@ -37,8 +37,8 @@ pub(crate) enum Message {
     Adopt(Box<Adoption>),
     /// The configuration is another one.
     Reconfigure(Box<Reconfiguration>),
-    /// Close what is idle: there is no memory for it.
-    Shed,
+    /// Close what has been idle for so long: there is no memory for it, or others want its place.
+    Shed(Duration),
     /// Finish: what is still open after this time is closed.
     Drain(Duration),
 }

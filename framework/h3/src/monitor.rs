@@ -8,6 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pasque::health::{Health, STALL};
+use pasque::log::Quota;
+use tracing::warn;
 
 use crate::listener::Places;
 use crate::mailbox::{Mailbox, Message};
@@ -19,6 +21,12 @@ const BUSY: Duration = Duration::from_millis(STALL.as_millis() as u64 / 2);
 /// How often it looks while there are none, and how long a worker may be silent before it is asked
 /// for a sign of life.
 const IDLE: Duration = Duration::from_secs(2);
+
+/// How long nothing has been under way on a connection that gives up its place to another client.
+pub(crate) const WELCOME: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+
+/// Lines that say so.
+static LINES: Quota = Quota::new(10);
 
 /// Looks after the health of a server until it is dropped.
 #[derive(Debug)]
@@ -49,12 +57,36 @@ impl Monitor {
                     }
                     let step = gauge.look(&places.memory, places.memory_budget(), now);
                     if step >= Some(Step::Idle) {
-                        workers.iter().for_each(|worker| worker.push(Message::Shed));
+                        shed(&workers, Duration::ZERO);
                     }
+                    look_after_places(&places, &workers);
                     let is_busy = places.total() > 0 || places.memory.step() > Step::None;
                     interval = if is_busy { BUSY } else { IDLE };
                 }
             })?;
         Ok(Self { _stop: stop })
+    }
+}
+
+/// Makes room where a client was turned away because all places are taken: a connection costs its client
+/// hardly anything, and would keep its place for as long as a packet comes from time to time.
+pub(crate) fn look_after_places(places: &Places, workers: &[Arc<Mailbox>]) {
+    if !places.were_wanted() {
+        return;
+    }
+    if let Some(left_out) = LINES.take(Instant::now()) {
+        warn!(
+            connections = places.total(),
+            left_out,
+            "all places are taken: connections without a request for {} s are closed",
+            WELCOME.as_secs()
+        );
+    }
+    shed(workers, WELCOME);
+}
+
+fn shed(workers: &[Arc<Mailbox>], idle: Duration) {
+    for worker in workers {
+        worker.push(Message::Shed(idle));
     }
 }

@@ -207,8 +207,15 @@ impl TestServer {
     #[cfg(test)]
     pub(crate) fn use_memory(&self, percent: u64) {
         if self.places.memory.judge(percent, 100) >= crate::memory::Step::Idle {
-            self.mailbox.push(crate::mailbox::Message::Shed);
+            self.mailbox
+                .push(crate::mailbox::Message::Shed(Duration::ZERO));
         }
+    }
+
+    /// Looks whether places are wanted, as the monitor does.
+    #[cfg(test)]
+    pub(crate) fn look_after_places(&self) {
+        crate::monitor::look_after_places(&self.places, std::slice::from_ref(&self.mailbox));
     }
 
     /// Connections open now.

@@ -297,7 +297,7 @@ impl Worker {
                 }
                 Message::Adopt(adoption) => self.adopt(*adoption, now),
                 Message::Reconfigure(news) => self.reconfigure(*news),
-                Message::Shed => self.shed(),
+                Message::Shed(idle) => self.shed(idle, now),
                 Message::Drain(time) => self.drain_until = Some(now + time),
             }
         }
@@ -315,12 +315,14 @@ impl Worker {
         }
     }
 
-    /// Closes connections on which nothing is under way.
-    fn shed(&mut self) {
+    /// Closes connections on which nothing has been under way for `time`.
+    fn shed(&mut self, time: Duration, now: Instant) {
         let idle = self.connections.iter();
-        let idle = idle.filter(|(_, connection)| connection.is_idle());
+        let idle = idle.filter(|(_, connection)| connection.is_idle(time, now));
         let slots: Vec<usize> = idle.map(|(slot, _)| slot).collect();
-        if let Some(listener) = &self.listener {
+        if let Some(listener) = &self.listener
+            && time.is_zero()
+        {
             listener.places.memory.count_closed(slots.len() as u64);
         }
         for slot in slots {

@@ -16,7 +16,8 @@ const MIB: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections at a time. Default 1000.
+    /// Connections at a time. Default 1000. Where a client was turned away for want of a place, connections
+    /// that have asked for nothing for ten seconds are closed.
     #[serde(deserialize_with = "within::<1, 1_000_000, _, _>")]
     pub connections: usize,
     /// Memory that the server may hold, in MiB, before it sheds load. Default 512.

@@ -83,3 +83,35 @@ async fn more_connections_than_an_address_may_have_are_refused_at_once() {
         sleep(Duration::from_millis(50)).await;
     }
 }
+
+#[tokio::test]
+async fn a_connection_that_asks_for_nothing_makes_room_and_a_tunnel_does_not() {
+    let config = json!({
+        "limits": { "connections": 2 },
+        "endpoints": [udp(&["127.0.0.1"])],
+    });
+    let target = EchoTarget::on_loopback().await.unwrap();
+    let mut server = server(config).await;
+    let busy = server.connect().await.unwrap();
+    let mut tunnel = open(&busy, "127.0.0.1", target.address().port()).await;
+    // Its keepalive would hold the place for ever.
+    let idle = server.connect().await.unwrap();
+    let start = Instant::now();
+    while server.connect().await.is_err() {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(
+        start.elapsed() > Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
+    idle.closed().await;
+    echo(&mut tunnel, b"goes on").await;
+    let line = "all places are taken";
+    assert!(
+        server.process().output().contains(line),
+        "{}",
+        server.process().output()
+    );
+}

@@ -98,6 +98,8 @@ pub(crate) struct Connection {
     touched: Vec<u64>,
     pub(crate) last_received: Instant,
     born: Instant,
+    /// When its last stream ended, if it has none.
+    idle_since: Instant,
     /// Where the worker's timer for this connection stands.
     pub(crate) scheduled: Option<Instant>,
     /// Whether the worker will look after the connection in this turn.
@@ -181,6 +183,7 @@ impl Connection {
             touched: Vec::new(),
             last_received: now,
             born: now,
+            idle_since: now,
             scheduled: None,
             is_queued: false,
             was_closing: false,
@@ -397,6 +400,9 @@ impl Connection {
         let Some(stream) = self.streams.remove(&id) else {
             return;
         };
+        if self.streams.is_empty() {
+            self.idle_since = Instant::now();
+        }
         self.stalled.remove(&id);
         self.fail_request(id, StreamError::RequestCancelled.code());
         if let Some(tunnel) = &stream.tunnel {

@@ -99,9 +99,10 @@ impl Connection {
         self.streams.is_empty()
     }
 
-    /// Whether nothing is under way that the peer has asked for.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.streams.is_empty() && self.http.quic.is_established() && !self.http.quic.is_draining()
+    /// Whether nothing has been under way for `time` that the peer has asked for.
+    pub(crate) fn is_idle(&self, time: Duration, now: Instant) -> bool {
+        let is_open = self.http.quic.is_established() && !self.http.quic.is_draining();
+        is_open && self.streams.is_empty() && now.saturating_duration_since(self.idle_since) >= time
     }
 
     /// Whether there is no memory for a new tunnel.

@@ -11,6 +11,7 @@ use super::endpoints::Mark;
 use super::peer::{Closed, Peer, generous, plain, tunnel};
 use super::wire::{frame, headers};
 use super::{PATIENCE, SITE, eventually, server, server_with};
+use crate::monitor::WELCOME;
 use crate::testing::{Conditions, TestServer};
 
 #[tokio::test]
@@ -141,6 +142,47 @@ async fn a_connection_above_the_limit_is_refused() {
         eventually("the place is free", || server.connections() == 0).await;
         server.connection().await.expect("a place");
     }
+}
+
+#[tokio::test]
+async fn who_asks_for_nothing_keeps_no_place_from_others() {
+    let limits = Limits {
+        connections: 2,
+        ..Limits::default()
+    };
+    let server = server_with(limits).await;
+    let busy = server.connection().await.unwrap();
+    let request = Request::tunnel("echo", "/echo");
+    let mut tunnel = TestTunnel::open(&busy, request).await.unwrap();
+    // A packet from time to time keeps its connection, though it asks for nothing.
+    let mut idle = Peer::client(&server).await;
+    let kept_from = Instant::now();
+    while kept_from.elapsed() < 2 * WELCOME {
+        idle.quic.send_ack_eliciting().unwrap();
+        idle.run_for(WELCOME / 10).await;
+    }
+    server.look_after_places();
+    idle.run_for(WELCOME / 10).await;
+    assert_eq!(server.connections(), 2, "nobody wants a place");
+
+    assert_eq!(idle.fetch("/content/1").await.0, 200);
+    server.connection().await.map(drop).unwrap_err();
+    server.look_after_places();
+    idle.run_for(WELCOME / 10).await;
+    assert_eq!(server.connections(), 2, "it has just been of use");
+
+    idle.run_for(WELCOME).await;
+    server.look_after_places();
+    idle.run_for(WELCOME / 10).await;
+    assert_eq!(server.connections(), 2, "nobody has asked again");
+
+    server.connection().await.map(drop).unwrap_err();
+    server.look_after_places();
+    assert_eq!(idle.was_closed().await, Closed::Application(0x0100));
+    eventually("the place is free", || server.connections() == 1).await;
+    server.connection().await.expect("a place");
+    tunnel.send(b"goes on");
+    assert_eq!(&*tunnel.recv().await, b"goes on");
 }
 
 #[tokio::test]
