@@ -235,7 +235,7 @@ impl Flow for UdpFlow {
         self.send_waiting(cx);
         let reads_ahead = cx.room() < AMPLE_ROOM;
         let mut budget = BATCH_LEN;
-        while cx.room() > 0 || reads_ahead {
+        while cx.room() > 0 || (reads_ahead && Queue::reads_ahead()) {
             if budget == 0 {
                 // Others come first; what is left is read in the next turn.
                 cx.task().waker().wake_by_ref();

@@ -1,5 +1,6 @@
 //! [`Queue`]: what waits for a tunnel that takes less than its target sends.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -8,6 +9,15 @@ use pasque::codel::Codel;
 
 /// Datagrams that wait at most: at 10 Mbit/s a third of a second of full ones. Beyond it the oldest goes.
 const MAX_DATAGRAMS: usize = 256;
+
+/// Datagrams that wait in all queues of a thread while more are read ahead, 4 MiB: with a thousand slow tunnels it
+/// is the kernel's buffers that overflow, where that costs this process neither memory nor time.
+const MAX_ON_THREAD: usize = 2048;
+
+thread_local! {
+    /// Datagrams in the queues of this thread.
+    static ON_THREAD: Cell<usize> = const { Cell::new(0) };
+}
 
 /// A queue that keeps more places than this when it is empty gives them back.
 const KEPT_PLACES: usize = 64;
@@ -30,6 +40,11 @@ impl Queue {
         self.datagrams.is_empty()
     }
 
+    /// Whether more may be read than leaves at once.
+    pub(crate) fn reads_ahead() -> bool {
+        ON_THREAD.get() < MAX_ON_THREAD
+    }
+
     /// Adds a payload behind the others.
     pub(crate) fn push(&mut self, payload: Packet, now: Instant) {
         if self.datagrams.len() >= MAX_DATAGRAMS {
@@ -37,6 +52,7 @@ impl Queue {
         }
         self.bytes += payload.len();
         self.datagrams.push_back((payload, now));
+        ON_THREAD.set(ON_THREAD.get() + 1);
     }
 
     /// The payload that goes next.
@@ -62,8 +78,20 @@ impl Queue {
     fn take(&mut self) -> Option<(Packet, Instant)> {
         let taken = self.datagrams.pop_front()?;
         self.bytes -= taken.0.len();
+        forget(1);
         Some(taken)
     }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        forget(self.datagrams.len());
+    }
+}
+
+/// Datagrams that do not wait any more. The end of a thread, or of a queue on another one, changes nothing.
+fn forget(count: usize) {
+    let _ = ON_THREAD.try_with(|all| all.set(all.get().saturating_sub(count)));
 }
 
 #[cfg(test)]
@@ -82,6 +110,29 @@ mod tests {
 
     fn number(payload: &Packet) -> u32 {
         u32::from_be_bytes(*payload.first_chunk().unwrap())
+    }
+
+    #[test]
+    fn all_queues_of_a_thread_together_read_ahead_only_so_much() {
+        let now = Instant::now();
+        let mut queues: Vec<_> = (0..8).map(|_| Queue::default()).collect();
+        for queue in &mut queues {
+            for i in 0..300 {
+                assert!(Queue::reads_ahead());
+                queue.push(payload(i), now);
+                if ON_THREAD.get() == MAX_ON_THREAD {
+                    break;
+                }
+            }
+        }
+        assert!(!Queue::reads_ahead());
+        // Others are not concerned.
+        assert!(std::thread::spawn(Queue::reads_ahead).join().unwrap());
+        assert!(queues[0].pop(now).is_some());
+        assert!(Queue::reads_ahead());
+        assert_eq!(ON_THREAD.get(), MAX_ON_THREAD - 1);
+        drop(queues);
+        assert_eq!(ON_THREAD.get(), 0);
     }
 
     #[test]
