@@ -320,6 +320,7 @@ impl Worker {
         let idle = self.connections.iter();
         let idle = idle.filter(|(_, connection)| connection.is_idle(time, now));
         let slots: Vec<usize> = idle.map(|(slot, _)| slot).collect();
+        // Those that close at once do so for memory, and are counted with what else its lack costs.
         if let Some(listener) = &self.listener
             && time.is_zero()
         {

@@ -229,6 +229,38 @@ async fn a_read_that_is_more_than_the_room_loses_nothing() {
 }
 
 #[tokio::test]
+async fn what_many_slow_tunnels_have_no_room_for_stays_in_the_kernel() {
+    let fakes: Vec<_> = (0..16).map(|_| Fake::default()).collect();
+    let mut drivers: Vec<_> = fakes.iter().map(Driver::to).collect();
+    for fake in &fakes {
+        for _ in 0..256 {
+            fake.answer(b"late", 4);
+        }
+    }
+    for _ in 0..4 {
+        for driver in &mut drivers {
+            assert!(driver.poll(0).is_pending());
+        }
+    }
+    let unread = || {
+        fakes
+            .iter()
+            .map(|fake| fake.lock().reads.len())
+            .sum::<usize>()
+    };
+    assert_eq!(unread(), 2048, "half of what there is");
+    // Where there is room, all of it is read.
+    for _ in 0..8 {
+        for driver in &mut drivers {
+            assert!(driver.poll(64).is_pending());
+        }
+    }
+    assert_eq!(unread(), 0);
+    let sent = drivers.iter_mut().map(|driver| driver.out().len());
+    assert_eq!(sent.sum::<usize>(), 16 * 256);
+}
+
+#[tokio::test]
 async fn a_turn_is_bounded() {
     let fake = Fake::default();
     let mut driver = Driver::to(&fake);

@@ -1,11 +1,11 @@
 //! What a server has behind it: the socket of a target, moved in batches as a tunnel's is.
 
-use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use pasque::Packet;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
+use crate::udp::read;
 use crate::{PREFIX, Quic, Result};
 
 /// The most of one segmented send, in bytes.
@@ -83,17 +83,9 @@ impl Target {
     /// Reads once, and gives the connection what has come. Returns whether there was anything.
     pub(crate) fn read(&mut self, quic: &mut Quic) -> Result<bool> {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
-        let mut slices = self.buffers.iter_mut();
-        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
-            IoSliceMut::new(slices.next().map_or(&mut [][..], |buffer| &mut buffer[..]))
-        });
-        let read = self
-            .state
-            .recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas);
-        let count = match read {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error.into()),
+        let read = read(&self.socket, &self.state, &mut self.buffers, &mut metas)?;
+        let Some(count) = read else {
+            return Ok(false);
         };
         for (meta, buffer) in metas.iter().zip(&self.buffers).take(count) {
             for payload in buffer[..meta.len].chunks(meta.stride.max(1)) {

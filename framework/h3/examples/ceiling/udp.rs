@@ -165,17 +165,9 @@ impl Link {
         let mut any = false;
         for _ in 0..READS_PER_TURN {
             let mut metas = [RecvMeta::default(); BATCH_SIZE];
-            let mut slices = self.buffers.iter_mut();
-            let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
-                IoSliceMut::new(slices.next().map_or(&mut [][..], |buffer| &mut buffer[..]))
-            });
-            let read = self
-                .state
-                .recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas);
-            let count = match read {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
+            let read = read(&self.socket, &self.state, &mut self.buffers, &mut metas)?;
+            let Some(count) = read else {
+                break;
             };
             any = true;
             self.counts.receives += 1;
@@ -353,6 +345,24 @@ impl Link {
         }
         println!("{}", figures.ok_or("the connection ended too early")?);
         Ok(())
+    }
+}
+
+/// Reads once, and says how many messages that has brought; `None` when there was nothing.
+pub(crate) fn read(
+    socket: &UdpSocket,
+    state: &UdpSocketState,
+    buffers: &mut [Vec<u8>],
+    metas: &mut [RecvMeta; BATCH_SIZE],
+) -> Result<Option<usize>> {
+    let mut buffers = buffers.iter_mut();
+    let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
+        IoSliceMut::new(buffers.next().map_or(&mut [][..], |buffer| &mut buffer[..]))
+    });
+    match state.recv(UdpSockRef::from(socket), &mut slices, metas) {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
