@@ -6,6 +6,9 @@ CARGO ?= cargo
 # quiche builds BoringSSL, for which these are needed.
 BUILD_TOOLS := cmake clang libclang-dev
 
+# What `make test` takes of the disk at least, in GiB. Incremental compilation takes as much again.
+ROOM := 5
+
 # Tests make networks with these.
 NETWORK_TOOLS := iproute2 nftables procps
 
@@ -36,6 +39,7 @@ help:
 	@echo "make bench-count  instructions for each datagram, where valgrind is installed"
 
 tools:
+	@./tests/room.sh $(ROOM)
 	@./tests/tools.sh $(BUILD_TOOLS)
 
 demo: tools

@@ -8,6 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -36,6 +37,7 @@ impl Process {
     }
 
     fn spawn(program: &Path, command: &mut Command) -> io::Result<Self> {
+        heed_hangup()?;
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -136,6 +138,20 @@ async fn read(stream: Option<impl AsyncRead + Unpin>, sender: watch::Sender<Vec<
     while let Ok(Some(line)) = lines.next_line().await {
         sender.send_modify(|lines| lines.push(line));
     }
+}
+
+/// Sees to it that programs do not ignore SIGHUP because `nohup make test` does: what this process catches
+/// is back to its default in those that it starts.
+fn heed_hangup() -> io::Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The lowest bit is that of the first signal.
+    if mask.is_some_and(|mask| mask & 1 != 0) {
+        // It stays caught.
+        drop(signal(SignalKind::hangup())?);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -20,13 +20,13 @@ mod tests;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use pasque::Packet;
 use pasque::codel::Codel;
 
 use crate::device::Load;
+use crate::held::Held;
 use crate::packet::{Fragment, Header};
 
 /// Queues of one backlog. Flows that share one by chance wait for each other.
@@ -44,17 +44,8 @@ const MAX_PACKETS: usize = 4608;
 /// The same in bytes, for packets longer than Ethernet's.
 const MAX_BYTES: usize = 8 << 20;
 
-/// What every tunnel may hold even if all others hold much, in packets.
-const OWN_SHARE: usize = 512;
-
-/// Packets that the backlogs of a process hold at most together, beyond each one's own share: 64 MiB.
-const MAX_HELD: usize = 32 << 10;
-
-/// Packets in all backlogs of this process, as they last said.
-static HELD: AtomicUsize = AtomicUsize::new(0);
-
 /// A queue that keeps more places than this when it is empty gives them back.
-const KEPT_PLACES: usize = 64;
+const KEPT_PLACES: usize = 16;
 
 /// What waits for one tunnel. A super-packet waits uncut.
 pub(crate) struct Backlog {
@@ -65,8 +56,9 @@ pub(crate) struct Backlog {
     old: VecDeque<usize>,
     packets: usize,
     bytes: usize,
-    /// What [`HELD`] counts for this backlog.
-    held: usize,
+    /// Bytes of memory.
+    footprint: usize,
+    held: Held,
     dropped: u64,
     hasher: RandomState,
     /// The flow of the last packet and its queue: packets come in runs.
@@ -90,6 +82,8 @@ struct Queue {
 
 struct Waiting {
     load: Load,
+    /// Bytes of memory that it takes until its last packet is gone.
+    footprint: usize,
     since: Instant,
 }
 
@@ -101,7 +95,8 @@ impl Default for Backlog {
             old: VecDeque::new(),
             packets: 0,
             bytes: 0,
-            held: 0,
+            footprint: 0,
+            held: Held::default(),
             dropped: 0,
             hasher: RandomState::new(),
             last: None,
@@ -122,9 +117,9 @@ impl Backlog {
 
     /// Whether no more is to be read for now.
     pub(crate) fn is_full(&self) -> bool {
-        let others = HELD.load(Ordering::Relaxed).saturating_sub(self.held);
-        let is_crowded = self.packets >= OWN_SHARE && others + self.packets >= MAX_HELD;
-        self.packets >= MAX_PACKETS || self.bytes >= MAX_BYTES || is_crowded
+        self.packets >= MAX_PACKETS
+            || self.bytes >= MAX_BYTES
+            || self.footprint >= self.held.share()
     }
 
     /// Adds a load, whose packets have this header, behind those of its flow.
@@ -139,7 +134,13 @@ impl Backlog {
         self.packets += load.packets();
         self.bytes += load.len();
         queue.bytes += load.len();
-        queue.loads.push_back(Waiting { load, since: now });
+        let footprint = load.footprint();
+        self.footprint += footprint;
+        queue.loads.push_back(Waiting {
+            load,
+            footprint,
+            since: now,
+        });
         if !std::mem::replace(&mut queue.is_listed, true) {
             queue.credit = QUANTUM;
             self.new.push_back(index);
@@ -162,6 +163,7 @@ impl Backlog {
             let taken = queue.take(now);
             self.packets -= taken.packets;
             self.bytes -= taken.bytes;
+            self.footprint -= taken.footprint;
             match taken.packet {
                 Some(packet) => {
                     self.dropped += taken.packets as u64 - 1;
@@ -188,14 +190,9 @@ impl Backlog {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Tells the other backlogs of the process how much this one holds: once per turn, as they may
-    /// be on other threads.
+    /// Tells the other queues of the process how much this one holds.
     pub(crate) fn settle(&mut self) {
-        if self.held != self.packets {
-            HELD.fetch_add(self.packets, Ordering::Relaxed);
-            HELD.fetch_sub(self.held, Ordering::Relaxed);
-            self.held = self.packets;
-        }
+        self.held.set(self.footprint);
     }
 
     fn queue_of(&mut self, packet: &[u8], header: &Header) -> usize {
@@ -214,25 +211,26 @@ impl Backlog {
     }
 }
 
-impl Drop for Backlog {
-    fn drop(&mut self) {
-        HELD.fetch_sub(self.held, Ordering::Relaxed);
-    }
-}
-
 /// What left a queue at once: at most one packet that goes, behind those that are dropped.
 #[derive(Default)]
 struct Taken {
     packet: Option<Packet>,
     packets: usize,
     bytes: usize,
+    footprint: usize,
 }
 
 impl Queue {
     fn take(&mut self, now: Instant) -> Taken {
         let mut taken = Taken::default();
-        while let Some(Waiting { load, since }) = self.loads.front_mut() {
+        while let Some(waiting) = self.loads.front_mut() {
+            let Waiting {
+                load,
+                footprint,
+                since,
+            } = waiting;
             let Some(packet) = load.next() else {
+                taken.footprint += *footprint;
                 self.loads.pop_front();
                 continue;
             };
@@ -241,6 +239,7 @@ impl Queue {
             self.bytes -= packet.len();
             let waited = now.saturating_duration_since(*since);
             if load.is_empty() {
+                taken.footprint += *footprint;
                 self.loads.pop_front();
             }
             if !self.codel.drops(waited, self.bytes, now) {

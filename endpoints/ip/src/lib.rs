@@ -33,6 +33,7 @@ mod doctor;
 mod endpoint;
 pub mod filter;
 pub mod flow;
+mod held;
 pub mod icmp;
 pub mod leases;
 pub mod link;

@@ -69,6 +69,17 @@ impl Output {
         socket: &mut Socket,
         now: Instant,
     ) -> bool {
+        let more = self.send_some(connection, socket, now);
+        connection.note_waiting();
+        more
+    }
+
+    fn send_some(
+        &mut self,
+        connection: &mut Connection,
+        socket: &mut Socket,
+        now: Instant,
+    ) -> bool {
         let mut run = Run::new(self, socket);
         for _ in 0..SENDS_PER_TURN {
             if run.output.is_blocked() {

@@ -24,6 +24,7 @@ mod logins;
 mod names;
 pub mod peer;
 mod shortage;
+mod silent;
 mod spoofed;
 mod stop;
 mod streams;

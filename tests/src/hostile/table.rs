@@ -3,8 +3,8 @@
 use std::pin::Pin;
 
 use super::{
-    Figures, Length, floods, garbage, handshakes, leaks, log, logins, names, shortage, spoofed,
-    stop, streams,
+    Figures, Length, floods, garbage, handshakes, leaks, log, logins, names, shortage, silent,
+    spoofed, stop, streams,
 };
 
 /// One line of the project's list of hostile things.
@@ -138,6 +138,14 @@ pub const ROWS: &[Row] = &[
         parts: &[
             scenario!(streams::slow_readers),
             scenario!(streams::flooded_tunnel),
+        ],
+    },
+    Row {
+        name: "silent",
+        about: "clients of IP tunnels that have fallen silent, while others send to them",
+        parts: &[
+            scenario!(silent::clients),
+            scenario!(silent::clients_of_one_interface),
         ],
     },
     Row {

@@ -5,6 +5,7 @@ use pasque::Packet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::held::{Account, OWN_SHARE};
 use crate::packet::testing::v4;
 use crate::packet::{self, parse};
 use pasque::codel::{INTERVAL, TARGET};
@@ -161,20 +162,27 @@ fn it_is_full_at_the_window_of_one_download() {
 }
 
 #[test]
-fn a_backlog_gives_back_what_the_process_holds() {
-    // Other tests of this process use none of it: they never settle.
+fn it_is_full_earlier_where_others_hold_much() {
+    static ACCOUNT: Account = Account::new();
     let (mut backlog, now) = (Backlog::default(), Instant::now());
-    for n in 0..100 {
-        push(&mut backlog, packet(1, 10, n), now);
+    backlog.held = Held::of(&ACCOUNT);
+    let mut others = Held::of(&ACCOUNT);
+    others.set(1 << 30);
+    let mut count = 0;
+    while !backlog.is_full() {
+        push(&mut backlog, packet(1, 10, count), now);
+        count += 1;
     }
-    let before = backlog.held;
+    // However short, each takes a buffer.
+    assert_eq!(count as usize, OWN_SHARE / 2048);
+    others.set(0);
+    assert!(!backlog.is_full());
+    // What it holds counts for the others until it is gone.
+    let left = others.share();
     backlog.settle();
-    assert_eq!((before, backlog.held), (0, 100));
-    for _ in 0..40 {
-        backlog.pop(now).unwrap();
-    }
-    backlog.settle();
-    assert_eq!(backlog.held, 60);
+    assert_eq!(others.share(), left - OWN_SHARE);
+    drop(backlog);
+    assert_eq!(others.share(), left);
 }
 
 proptest! {
@@ -207,6 +215,6 @@ proptest! {
         }
         dropped += backlog.take_dropped();
         prop_assert_eq!(pushed, popped + dropped as usize);
-        prop_assert!(backlog.is_empty() && backlog.bytes == 0);
+        prop_assert!(backlog.is_empty() && backlog.bytes == 0 && backlog.footprint == 0);
     }
 }

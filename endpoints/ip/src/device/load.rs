@@ -6,6 +6,9 @@ use pasque::{BATCH_LEN, Packet};
 
 use super::offload::SuperPacket;
 
+/// Bytes of the buffer of an ordinary packet, however short that is.
+const BLOCK: usize = 2048;
+
 /// What one read of an interface brought: one packet, or many of one flow that are not cut apart yet.
 ///
 /// As long as it has to wait it stays whole: it is then one entry of a queue, and its packets are made
@@ -37,6 +40,15 @@ impl Load {
         match &self.0 {
             Kind::Packet(packet) => packet.len(),
             Kind::Super(packet) => packet.len(),
+            Kind::Empty => 0,
+        }
+    }
+
+    /// The bytes of memory that it takes, those of packets that are not left included.
+    pub fn footprint(&self) -> usize {
+        match &self.0 {
+            Kind::Packet(packet) => packet.len().max(BLOCK),
+            Kind::Super(packet) => packet.footprint(),
             Kind::Empty => 0,
         }
     }

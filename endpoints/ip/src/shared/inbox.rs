@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::device::{Load, Reads};
+use crate::held::Held;
 
 /// Packets that wait at most, until the tunnel's next turn: a few turns of the interface's reader. Where
 /// they wait for longer is the tunnel's own backlog.
@@ -12,8 +13,12 @@ const MAX_PACKETS: usize = 2048;
 /// Bytes that wait at most.
 const MAX_BYTES: usize = 4 << 20;
 
+/// Runs of packets after which a tunnel that has taken none of them is behind: it has had turns meanwhile.
+const PATIENCE: u32 = 8;
+
 /// A bounded queue. When it is full, the oldest goes: a sender learns of congestion sooner from a
-/// gap than from a delay.
+/// gap than from a delay. Whose tunnel takes nothing, because it cannot send, has no more of it than its
+/// part of what all queues [hold](Held); whose tunnel keeps up does not lose a burst to those.
 #[derive(Debug, Default)]
 pub(super) struct Inbox(Mutex<Ring>);
 
@@ -22,6 +27,11 @@ struct Ring {
     loads: VecDeque<Load>,
     packets: usize,
     bytes: usize,
+    /// Bytes of memory.
+    footprint: usize,
+    held: Held,
+    /// Runs of packets since the tunnel has taken some.
+    runs: u32,
     dropped: u64,
     is_closed: bool,
     waker: Option<Waker>,
@@ -59,6 +69,8 @@ impl Inbox {
         {
             reads.push(load);
         }
+        ring.runs = 0;
+        ring.settle();
         Poll::Ready(Ok(()))
     }
 
@@ -89,7 +101,20 @@ impl Ring {
         let load = self.loads.pop_front()?;
         self.packets -= load.packets();
         self.bytes -= load.len();
+        self.footprint -= load.footprint();
         Some(load)
+    }
+
+    fn settle(&mut self) {
+        self.held.set(self.footprint);
+    }
+
+    /// Whether more waits than may.
+    fn overflows(&self) -> bool {
+        let is_behind = self.runs >= PATIENCE;
+        self.packets > MAX_PACKETS
+            || self.bytes > MAX_BYTES
+            || (is_behind && self.footprint > self.held.share())
     }
 }
 
@@ -102,8 +127,9 @@ impl OpenInbox<'_> {
         let ring = &mut *self.0;
         ring.packets += load.packets();
         ring.bytes += load.len();
+        ring.footprint += load.footprint();
         ring.loads.push_back(load);
-        while ring.packets > MAX_PACKETS || ring.bytes > MAX_BYTES {
+        while ring.overflows() {
             let Some(oldest) = ring.pop() else { return };
             ring.dropped += oldest.packets() as u64;
         }
@@ -112,7 +138,10 @@ impl OpenInbox<'_> {
 
 impl Drop for OpenInbox<'_> {
     fn drop(&mut self) {
-        if let Some(waker) = self.0.waker.take() {
+        let ring = &mut *self.0;
+        ring.runs = ring.runs.saturating_add(1);
+        ring.settle();
+        if let Some(waker) = ring.waker.take() {
             waker.wake();
         }
     }
@@ -127,6 +156,7 @@ mod tests {
     use pasque::Packet;
 
     use super::*;
+    use crate::held::{Account, OWN_SHARE};
 
     #[derive(Default)]
     struct Count(AtomicU64);
@@ -156,6 +186,40 @@ mod tests {
             panic!("nothing is there");
         };
         assert_eq!(first, Vec::from_iter(3..67));
+    }
+
+    #[test]
+    fn whose_tunnel_takes_nothing_has_no_more_than_its_part() {
+        static ACCOUNT: Account = Account::new();
+        // All that is to be held is held elsewhere.
+        let mut others = Held::of(&ACCOUNT);
+        others.set(1 << 30);
+        let inbox = || {
+            Inbox(Mutex::new(Ring {
+                held: Held::of(&ACCOUNT),
+                ..Ring::default()
+            }))
+        };
+        let (slow, fast) = (inbox(), inbox());
+        for _ in 0..20 {
+            for inbox in [&slow, &fast] {
+                let mut open = inbox.open();
+                for n in 0..40 {
+                    open.push(Packet::copy_from(&[n]).into());
+                }
+            }
+            assert!(
+                matches!(take(&fast, Waker::noop()), Poll::Ready(Ok(taken)) if taken.len() == 40)
+            );
+        }
+        assert_eq!(slow.take_dropped() as usize, 20 * 40 - OWN_SHARE / 2048);
+        assert_eq!(fast.take_dropped(), 0);
+        // Once others hold less it may hold more.
+        drop(others);
+        for _ in 0..20 {
+            slow.open().push(Packet::copy_from(&[0]).into());
+        }
+        assert_eq!(slow.take_dropped(), 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use pasque::{Packet, StreamError};
 use quiche::h3::{self, NameValue};
 use quiche::{BufFactory, Shutdown};
 
+use super::waiting::Waiting;
 use crate::settings::{DATAGRAM_WATERMARK, MIN_DATAGRAM_WATERMARK, QUEUE_TIME};
 
 /// How quiche gets its buffers: content is shared, datagrams are our packets, moved and not copied.
@@ -38,8 +39,9 @@ pub(crate) struct Http {
     pub(super) h3: Option<h3::Connection>,
     /// The longest packet that the path is known to carry, in bytes of UDP payload.
     pub(super) packet_len: usize,
-    /// Flows are not asked for more while this many datagrams wait.
+    /// How many datagrams the path takes soon.
     pub(super) watermark: usize,
+    pub(super) waiting: Waiting,
 }
 
 /// The peer has given up a stream, or the connection is closing: there is nobody to write to.
@@ -47,7 +49,7 @@ pub(crate) struct Http {
 pub(super) struct Gone;
 
 impl Http {
-    /// Sets the [`watermark`](Self::watermark) to what the path takes within [`QUEUE_TIME`]: what waits
+    /// Sets the [`watermark`](Self::watermark()) to what the path takes within [`QUEUE_TIME`]: what waits
     /// here waits in order, and on a slow path would hold up everything behind it.
     pub(super) fn set_watermark(&mut self) {
         if let Some(path) = self.quic.path_stats().find(|path| path.active) {
@@ -56,6 +58,11 @@ impl Http {
             let datagrams = bytes / self.packet_len.max(1) as f64;
             self.watermark = (datagrams as usize).clamp(MIN_DATAGRAM_WATERMARK, DATAGRAM_WATERMARK);
         }
+    }
+
+    /// Flows are not asked for more while this many datagrams wait.
+    pub(super) fn watermark(&self) -> usize {
+        Waiting::limit(self.watermark)
     }
 
     /// Whether the peer takes QUIC DATAGRAM frames; `None` before its SETTINGS have come

@@ -13,6 +13,7 @@ mod path;
 mod path_mtu;
 mod server;
 mod tunnel;
+mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ pub(crate) use self::http::{Buffers, Http};
 use self::path::Path;
 pub(crate) use self::server::{ServerSide, Shared};
 use self::tunnel::Tunnel;
+use self::waiting::Waiting;
 use crate::mailbox::{ConnectionKey, Mailbox, StreamWaker};
 use crate::settings::MIN_DATAGRAM_WATERMARK;
 
@@ -169,6 +171,7 @@ impl Connection {
             h3: None,
             packet_len: path_mtu::BASE,
             watermark: MIN_DATAGRAM_WATERMARK,
+            waiting: Waiting::default(),
         };
         Self {
             key,

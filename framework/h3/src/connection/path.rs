@@ -363,6 +363,12 @@ impl Connection {
         self.path.next_packet(&mut self.http, space, now)
     }
 
+    /// What could be sent was sent: the rest waits.
+    pub(crate) fn note_waiting(&mut self) {
+        let left = self.http.quic.dgram_send_queue_len();
+        self.http.waiting.set(left);
+    }
+
     /// Follows the path. Every flow is asked once when the longest datagram has changed: a flow
     /// that has nothing to send has no other way to learn of it.
     pub(super) fn look_after_path(&mut self, cx: &mut TurnCx<'_>) {

@@ -238,7 +238,7 @@ struct Room {
 impl Room {
     /// For a source that waits until it is asked: kept short, so that overload stays at the source.
     fn for_sources(http: &Http, tunnel: &Tunnel) -> Self {
-        Self::up_to(http.watermark, http, tunnel)
+        Self::up_to(http.watermark(), http, tunnel)
     }
 
     /// For answers to what has just come, which cannot wait.
@@ -274,7 +274,7 @@ impl Room {
 
 /// Whether sources may be asked for datagrams now.
 pub(super) fn has_room(http: &Http) -> bool {
-    http.peer_takes_datagrams().is_some() && http.quic.dgram_send_queue_len() < http.watermark
+    http.peer_takes_datagrams().is_some() && http.quic.dgram_send_queue_len() < http.watermark()
 }
 
 /// A plugin's panic ends its tunnel and nothing else.

@@ -134,6 +134,11 @@ impl SuperPacket {
         self.progress.len(self.whole())
     }
 
+    /// Bytes of memory that it takes.
+    pub(in crate::device) fn footprint(&self) -> usize {
+        self.read.capacity()
+    }
+
     /// The packet as it was handed over.
     pub(in crate::device) fn whole(&self) -> &[u8] {
         self.read.get(VirtioHeader::LEN..).unwrap_or_default()
