@@ -46,8 +46,9 @@ const MAX_CANDIDATES: usize = 16;
 /// addresses alone are of no use to a server without IPv6.
 const SECOND_FAMILY_GRACE: Duration = Duration::from_millis(250);
 
-/// Answers kept, for as long as they live. Clients can make each of them 64 KiB, so this is 32 MiB.
-const CACHED_ANSWERS: u64 = 512;
+/// Answers kept, for as long as they live. A client whose domain has thousands of addresses can make each of them
+/// 2 MiB.
+const CACHED_ANSWERS: u64 = 64;
 
 /// Finds the addresses of names that clients ask for.
 pub struct Resolver {

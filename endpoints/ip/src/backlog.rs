@@ -25,7 +25,7 @@ use std::time::Instant;
 use pasque::Packet;
 use pasque::codel::Codel;
 
-use crate::device::Load;
+use crate::device::{BLOCK, Load};
 use crate::held::Held;
 use crate::packet::{Fragment, Header};
 
@@ -44,8 +44,12 @@ const MAX_PACKETS: usize = 4608;
 /// The same in bytes, for packets longer than Ethernet's.
 const MAX_BYTES: usize = 8 << 20;
 
+/// What every backlog may hold even if others hold much, in bytes of memory: a dozen packets, or the
+/// super-packet that begins in it. What leaves at once does not wait here.
+const OWN_SHARE: usize = 32 << 10;
+
 /// A queue that keeps more places than this when it is empty gives them back.
-const KEPT_PLACES: usize = 16;
+const KEPT_PLACES: usize = 4;
 
 /// What waits for one tunnel. A super-packet waits uncut.
 pub(crate) struct Backlog {
@@ -105,6 +109,15 @@ impl Default for Backlog {
 }
 
 impl Backlog {
+    /// One that shares what may be held with the queues of `account` alone.
+    #[cfg(test)]
+    pub(crate) fn of(account: &'static crate::held::Account) -> Self {
+        Self {
+            held: Held::of(account),
+            ..Self::default()
+        }
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.packets == 0
@@ -119,7 +132,13 @@ impl Backlog {
     pub(crate) fn is_full(&self) -> bool {
         self.packets >= MAX_PACKETS
             || self.bytes >= MAX_BYTES
-            || self.footprint >= self.held.share()
+            || self.footprint >= self.held.share(OWN_SHARE)
+    }
+
+    /// How many more packets may be read for now, at least one.
+    pub(crate) fn free(&self) -> usize {
+        let free = self.held.share(OWN_SHARE).saturating_sub(self.footprint);
+        (free / BLOCK).max(1)
     }
 
     /// Adds a load, whose packets have this header, behind those of its flow.

@@ -37,6 +37,7 @@ use thiserror::Error;
 
 pub(crate) use access::TUN_FILE;
 pub use access::check_access;
+pub(crate) use load::BLOCK;
 pub use load::{Load, Reads};
 pub use memory::{MemoryDevice, MemoryPeer};
 pub(crate) use name::MAX_NAME_LEN;

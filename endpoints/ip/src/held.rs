@@ -7,12 +7,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of memory that all queues hold at most together, beyond each one's own share.
+/// Bytes of memory that all queues hold at most together, beyond what each may have in any case.
 const MAX_HELD: usize = 64 << 20;
-
-/// What every queue may hold even if all others hold much, in bytes: a dozen packets, or a super-packet
-/// that begins in it. What leaves at once never waits in one.
-pub(crate) const OWN_SHARE: usize = 32 << 10;
 
 /// The queues of this process.
 static PROCESS: Account = Account::new();
@@ -55,10 +51,10 @@ impl Held {
         }
     }
 
-    /// Bytes that one queue may hold now.
-    pub(crate) fn share(&self) -> usize {
+    /// Bytes that one queue may hold now: `least` even if all others hold much.
+    pub(crate) fn share(&self, least: usize) -> usize {
         let held = self.account.0.load(Ordering::Relaxed);
-        MAX_HELD.saturating_sub(held).max(OWN_SHARE)
+        MAX_HELD.saturating_sub(held).max(least)
     }
 }
 
@@ -72,15 +68,16 @@ impl Drop for Held {
 mod tests {
     use super::*;
 
-    /// What a queue takes at a time.
+    /// What a queue takes at a time, and what it may have in any case.
     const BATCH: usize = 8 << 10;
+    const LEAST: usize = 4 * BATCH;
 
     /// Lets queues take what they may, in turn, until none may take more. Returns what each has.
     fn fill(queues: &mut [Held]) -> Vec<usize> {
         let mut has_grown = true;
         while std::mem::take(&mut has_grown) {
             for queue in &mut *queues {
-                if queue.bytes < queue.share() {
+                if queue.bytes < queue.share(LEAST) {
                     queue.set(queue.bytes + BATCH);
                     has_grown = true;
                 }
@@ -96,13 +93,13 @@ mod tests {
         let few = fill(&mut queues[..3]);
         assert!(few.iter().all(|bytes| *bytes >= MAX_HELD / 4), "{few:?}");
         // There is nearly as much again for the next one.
-        assert!(queues[3].share() >= MAX_HELD / 5);
+        assert!(queues[3].share(LEAST) >= MAX_HELD / 5);
         let many = fill(&mut queues[3..]);
         let all: usize = few.iter().chain(&many).sum();
-        assert!(all <= MAX_HELD + queues.len() * OWN_SHARE, "{all}");
+        assert!(all <= MAX_HELD + queues.len() * LEAST, "{all}");
         let (least, most) = (many.iter().min().unwrap(), many.iter().max().unwrap());
-        assert!(*least >= OWN_SHARE && most - least <= 2 * BATCH);
+        assert!(*least >= LEAST && most - least <= 2 * BATCH);
         drop(queues);
-        assert_eq!(Held::of(&ACCOUNT).share(), MAX_HELD);
+        assert_eq!(Held::of(&ACCOUNT).share(0), MAX_HELD);
     }
 }

@@ -19,6 +19,9 @@ thread_local! {
     static ON_THREAD: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Datagrams that may wait of one target in any case: one read can bring hundreds.
+const FEW_DATAGRAMS: usize = 16;
+
 /// A queue that keeps more places than this when it is empty gives them back.
 const KEPT_PLACES: usize = 64;
 
@@ -47,7 +50,11 @@ impl Queue {
 
     /// Adds a payload behind the others.
     pub(crate) fn push(&mut self, payload: Packet, now: Instant) {
-        if self.datagrams.len() >= MAX_DATAGRAMS {
+        let max = match Self::reads_ahead() {
+            true => MAX_DATAGRAMS,
+            false => FEW_DATAGRAMS,
+        };
+        if self.datagrams.len() >= max {
             self.dropped += u64::from(self.take().is_some());
         }
         self.bytes += payload.len();

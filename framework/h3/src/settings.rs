@@ -43,8 +43,9 @@ pub(crate) const MAX_UDP_PAYLOAD: usize = 1452;
 /// Content that a peer may send before it is read, per stream, in bytes.
 const STREAM_WINDOW: u64 = 256 << 10;
 
-/// Content that a peer may send before it is read, on all streams, in bytes.
-const CONNECTION_WINDOW: u64 = 4 << 20;
+/// Content that a peer may send before it is read, on all streams, in bytes. Where a peer sends it a byte at a
+/// time, and the first one never, quiche keeps some 150 bytes for each.
+const CONNECTION_WINDOW: u64 = 1 << 20;
 
 /// A client that reads a file wants a window of bandwidth × delay: 100 Mbit/s at 300 ms.
 const CLIENT_STREAM_WINDOW: u64 = 4 << 20;

@@ -5,7 +5,7 @@ use pasque::Packet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::held::{Account, OWN_SHARE};
+use crate::held::Account;
 use crate::packet::testing::v4;
 use crate::packet::{self, parse};
 use pasque::codel::{INTERVAL, TARGET};
@@ -164,8 +164,7 @@ fn it_is_full_at_the_window_of_one_download() {
 #[test]
 fn it_is_full_earlier_where_others_hold_much() {
     static ACCOUNT: Account = Account::new();
-    let (mut backlog, now) = (Backlog::default(), Instant::now());
-    backlog.held = Held::of(&ACCOUNT);
+    let (mut backlog, now) = (Backlog::of(&ACCOUNT), Instant::now());
     let mut others = Held::of(&ACCOUNT);
     others.set(1 << 30);
     let mut count = 0;
@@ -178,11 +177,11 @@ fn it_is_full_earlier_where_others_hold_much() {
     others.set(0);
     assert!(!backlog.is_full());
     // What it holds counts for the others until it is gone.
-    let left = others.share();
+    let left = others.share(0);
     backlog.settle();
-    assert_eq!(others.share(), left - OWN_SHARE);
+    assert_eq!(others.share(0), left - OWN_SHARE);
     drop(backlog);
-    assert_eq!(others.share(), left);
+    assert_eq!(others.share(0), left);
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use pasque::{BATCH_LEN, Packet};
 use super::offload::SuperPacket;
 
 /// Bytes of the buffer of an ordinary packet, however short that is.
-const BLOCK: usize = 2048;
+pub(crate) const BLOCK: usize = 2048;
 
 /// What one read of an interface brought: one packet, or many of one flow that are not cut apart yet.
 ///
@@ -98,11 +98,22 @@ impl Iterator for Load {
     }
 }
 
-/// What one call reads: loads of up to [`BATCH_LEN`] packets in all, and one more.
-#[derive(Debug, Default)]
+/// What one call reads: loads of up to [`BATCH_LEN`] packets in all, or fewer, and one more.
+#[derive(Debug)]
 pub struct Reads {
     loads: Vec<Load>,
     packets: usize,
+    most: usize,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self {
+            loads: Vec::new(),
+            packets: 0,
+            most: BATCH_LEN,
+        }
+    }
 }
 
 impl Reads {
@@ -130,7 +141,12 @@ impl Reads {
 
     /// Whether nothing is to be added.
     pub fn is_full(&self) -> bool {
-        self.packets >= BATCH_LEN
+        self.packets >= self.most
+    }
+
+    /// Lets the next call read `most` packets, and not more than it ever does.
+    pub fn limit(&mut self, most: usize) {
+        self.most = most.clamp(1, BATCH_LEN);
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Core<R: Role> {
     pub(super) max_len: usize,
     /// Something else that the guard looks at has changed.
     pub(super) is_guard_due: bool,
+    /// Whether what the role knows of the peer has changed since it was reported.
+    pub(super) is_report_due: bool,
     pub(super) has_greeted: bool,
     /// The time of this call, once somebody has wanted to know it.
     pub(super) now: Option<std::time::Instant>,
@@ -84,6 +86,7 @@ impl<R: Role> Core<R> {
             timer: None,
             max_len: 0,
             is_guard_due: true,
+            is_report_due: false,
             has_greeted: false,
             now: None,
             refused_by_kernel,
@@ -95,6 +98,7 @@ impl<R: Role> Core<R> {
         if inbound.is_empty() {
             return Ok(());
         }
+        self.report_if_due();
         self.now = None;
         let now = self.now();
         inbound.retain(|packet| self.admit_outward(packet, now, cx));
@@ -106,11 +110,19 @@ impl<R: Role> Core<R> {
         let has_changed = self.role.on_capsule(capsule, &mut answers)?;
         send_capsules(&answers, cx);
         if has_changed {
-            self.role.report(&self.guard);
+            self.is_report_due = true;
             self.is_guard_due = true;
             cx.task().waker().wake_by_ref();
         }
         Ok(())
+    }
+
+    /// Makes what the peer's capsules have changed count: once for all that came together, because others are
+    /// looked at for it.
+    fn report_if_due(&mut self) {
+        if std::mem::take(&mut self.is_report_due) {
+            self.role.report(&self.guard);
+        }
     }
 
     pub(super) fn poll_outbound(&mut self, cx: &mut FlowCx<'_>) -> Poll<Result<()>> {
@@ -122,6 +134,7 @@ impl<R: Role> Core<R> {
 
     fn take_turn(&mut self, cx: &mut FlowCx<'_>) -> Result<()> {
         self.now = None;
+        self.report_if_due();
         if !self.has_greeted {
             self.has_greeted = true;
             send_capsules(&self.role.greeting(), cx);
@@ -130,9 +143,11 @@ impl<R: Role> Core<R> {
         self.retry()?;
         let mut budget = READ_BUDGET;
         let is_ample = cx.room() >= AMPLE_ROOM;
+        let mut has_left_some = false;
         loop {
             let has_enough = is_ample && self.backlog.len() >= cx.room();
             if has_enough || self.backlog.is_full() {
+                has_left_some = true;
                 break;
             }
             if budget == 0 {
@@ -140,6 +155,7 @@ impl<R: Role> Core<R> {
                 cx.task().waker().wake_by_ref();
                 break;
             }
+            self.reads.limit(self.backlog.free() + cx.room());
             match self.device.poll_recv(&mut cx.task(), &mut self.reads) {
                 Poll::Pending => break,
                 Poll::Ready(Err(error)) => return Err(self.lose_device(error)),
@@ -150,6 +166,10 @@ impl<R: Role> Core<R> {
             }
         }
         self.send_backlog(cx);
+        if has_left_some && cx.room() > 0 {
+            // All that was read is gone, and the device was not asked to wake this tunnel for more.
+            cx.task().waker().wake_by_ref();
+        }
         self.send_replies()
     }
 

@@ -92,6 +92,14 @@ impl IpFlow {
         core.role.report(&core.guard);
         Self { core: Some(core) }
     }
+
+    /// Lets this tunnel's packets wait in `backlog`.
+    #[cfg(test)]
+    pub(super) fn set_backlog(&mut self, backlog: crate::backlog::Backlog) {
+        if let Some(core) = &mut self.core {
+            core.backlog = backlog;
+        }
+    }
 }
 
 impl Flow for IpFlow {

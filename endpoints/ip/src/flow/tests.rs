@@ -111,7 +111,11 @@ impl<F: Flow> End<F> {
     }
 
     fn poll_with_room(&mut self, room: usize) -> Poll<Result<()>> {
-        let mut cx = FlowCx::new(&mut self.outbox, Waker::noop(), room, self.max_len);
+        self.poll_waking(room, Waker::noop())
+    }
+
+    fn poll_waking(&mut self, room: usize, waker: &Waker) -> Poll<Result<()>> {
+        let mut cx = FlowCx::new(&mut self.outbox, waker, room, self.max_len);
         self.flow.poll_outbound(&mut cx)
     }
 
@@ -273,6 +277,7 @@ impl Client {
         self.end
             .capsule(ADDRESS_ASSIGN, &encode_assign(&entries))
             .unwrap();
+        self.finish_turn();
     }
 
     fn advertise(&mut self, routes: &[&str]) {
@@ -280,6 +285,12 @@ impl Client {
         self.end
             .capsule(ROUTE_ADVERTISEMENT, &encode_routes(&routes))
             .unwrap();
+        self.finish_turn();
+    }
+
+    /// What capsules have changed counts when all of a turn are read.
+    fn finish_turn(&mut self) {
+        assert!(self.end.poll().is_pending());
     }
 
     fn state(&self) -> TunnelState {

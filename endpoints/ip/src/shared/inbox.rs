@@ -13,12 +13,15 @@ const MAX_PACKETS: usize = 2048;
 /// Bytes that wait at most.
 const MAX_BYTES: usize = 4 << 20;
 
-/// Runs of packets after which a tunnel that has taken none of them is behind: it has had turns meanwhile.
-const PATIENCE: u32 = 8;
+/// What every inbox may hold even if others hold much, in bytes of memory: what one turn of the interface's
+/// reader brings. A tunnel that keeps up loses nothing to those that do not.
+const OWN_SHARE: usize = 128 << 10;
+
+/// An inbox that keeps more places than this when it is empty gives them back.
+const KEPT_PLACES: usize = 64;
 
 /// A bounded queue. When it is full, the oldest goes: a sender learns of congestion sooner from a
-/// gap than from a delay. Whose tunnel takes nothing, because it cannot send, has no more of it than its
-/// part of what all queues [hold](Held); whose tunnel keeps up does not lose a burst to those.
+/// gap than from a delay. It has no more room than its part of what all queues [hold](Held).
 #[derive(Debug, Default)]
 pub(super) struct Inbox(Mutex<Ring>);
 
@@ -30,8 +33,6 @@ struct Ring {
     /// Bytes of memory.
     footprint: usize,
     held: Held,
-    /// Runs of packets since the tunnel has taken some.
-    runs: u32,
     dropped: u64,
     is_closed: bool,
     waker: Option<Waker>,
@@ -69,7 +70,9 @@ impl Inbox {
         {
             reads.push(load);
         }
-        ring.runs = 0;
+        if ring.loads.is_empty() && ring.loads.capacity() > KEPT_PLACES {
+            ring.loads = VecDeque::new();
+        }
         ring.settle();
         Poll::Ready(Ok(()))
     }
@@ -111,10 +114,9 @@ impl Ring {
 
     /// Whether more waits than may.
     fn overflows(&self) -> bool {
-        let is_behind = self.runs >= PATIENCE;
         self.packets > MAX_PACKETS
             || self.bytes > MAX_BYTES
-            || (is_behind && self.footprint > self.held.share())
+            || self.footprint > self.held.share(OWN_SHARE)
     }
 }
 
@@ -139,7 +141,6 @@ impl OpenInbox<'_> {
 impl Drop for OpenInbox<'_> {
     fn drop(&mut self) {
         let ring = &mut *self.0;
-        ring.runs = ring.runs.saturating_add(1);
         ring.settle();
         if let Some(waker) = ring.waker.take() {
             waker.wake();
@@ -156,7 +157,7 @@ mod tests {
     use pasque::Packet;
 
     use super::*;
-    use crate::held::{Account, OWN_SHARE};
+    use crate::held::Account;
 
     #[derive(Default)]
     struct Count(AtomicU64);
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_tunnel_takes_nothing_has_no_more_than_its_part() {
+    fn where_others_hold_much_there_is_room_for_one_turn_of_the_reader() {
         static ACCOUNT: Account = Account::new();
         // All that is to be held is held elsewhere.
         let mut others = Held::of(&ACCOUNT);
@@ -204,15 +205,15 @@ mod tests {
         for _ in 0..20 {
             for inbox in [&slow, &fast] {
                 let mut open = inbox.open();
-                for n in 0..40 {
+                for n in 0..64 {
                     open.push(Packet::copy_from(&[n]).into());
                 }
             }
             assert!(
-                matches!(take(&fast, Waker::noop()), Poll::Ready(Ok(taken)) if taken.len() == 40)
+                matches!(take(&fast, Waker::noop()), Poll::Ready(Ok(taken)) if taken.len() == 64)
             );
         }
-        assert_eq!(slow.take_dropped() as usize, 20 * 40 - OWN_SHARE / 2048);
+        assert_eq!(slow.take_dropped() as usize, 20 * 64 - OWN_SHARE / 2048);
         assert_eq!(fast.take_dropped(), 0);
         // Once others hold less it may hold more.
         drop(others);

@@ -10,10 +10,14 @@ use pasque::{BATCH_LEN, Batch, Capsule, Error, Flow, FlowCx, Outbox, Packet, Res
 use quiche::h3;
 
 use super::http::{Gone, Http};
+use super::waiting::Waiting;
 use crate::settings::DATAGRAM_SEND_QUEUE;
 
 /// Capsules that wait for a peer that does not read them, in bytes; beyond it the tunnel ends.
 const MAX_WAITING: usize = 256 << 10;
+
+/// Sources are not asked for more while so many bytes of capsules wait.
+const ENOUGH_WAITING: usize = 16 << 10;
 
 /// What one delivery takes, in bytes: the most that a flow can hand to the kernel at once, as segments of
 /// one send to a target or as one super-packet. With more, each delivery would end in a small one.
@@ -238,12 +242,16 @@ struct Room {
 impl Room {
     /// For a source that waits until it is asked: kept short, so that overload stays at the source.
     fn for_sources(http: &Http, tunnel: &Tunnel) -> Self {
-        Self::up_to(http.watermark(), http, tunnel)
+        let room = Self::up_to(http.watermark(), http, tunnel);
+        match tunnel.outbox.capsules.len() {
+            0..ENOUGH_WAITING => room,
+            _ => Self { room: 0, ..room },
+        }
     }
 
     /// For answers to what has just come, which cannot wait.
     fn for_answers(http: &Http, tunnel: &Tunnel) -> Self {
-        Self::up_to(DATAGRAM_SEND_QUEUE, http, tunnel)
+        Self::up_to(Waiting::limit(DATAGRAM_SEND_QUEUE), http, tunnel)
     }
 
     fn up_to(limit: usize, http: &Http, tunnel: &Tunnel) -> Self {

@@ -10,6 +10,9 @@ use crate::settings::MIN_DATAGRAM_WATERMARK;
 /// Datagrams that wait on one thread, 16 MiB in their buffers, beyond the least that each connection may have.
 const MAX_ON_THREAD: usize = 8192;
 
+/// One connection may have at most what is left, divided by this.
+const SHARE: usize = 8;
+
 thread_local! {
     static ON_THREAD: Cell<usize> = const { Cell::new(0) };
 }
@@ -28,13 +31,11 @@ impl Waiting {
         }
     }
 
-    /// How many may wait in a connection whose path would take `watermark` soon.
-    pub(super) fn limit(watermark: usize) -> usize {
+    /// How many may wait in a connection that would have `most` of them where others have few.
+    pub(super) fn limit(most: usize) -> usize {
         let left = MAX_ON_THREAD.saturating_sub(ON_THREAD.get());
-        left.clamp(
-            MIN_DATAGRAM_WATERMARK,
-            watermark.max(MIN_DATAGRAM_WATERMARK),
-        )
+        // A share of what is left, so that the first that fall silent do not take it all from the rest.
+        (left / SHARE).clamp(MIN_DATAGRAM_WATERMARK, most.max(MIN_DATAGRAM_WATERMARK))
     }
 }
 
@@ -47,13 +48,18 @@ impl Drop for Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::DATAGRAM_WATERMARK;
+    use crate::settings::{DATAGRAM_SEND_QUEUE, DATAGRAM_WATERMARK};
 
     #[test]
     fn many_connections_that_cannot_send_have_the_least_each() {
         let limit = || Waiting::limit(DATAGRAM_WATERMARK);
         let mut connections: Vec<_> = (0..1000).map(|_| Waiting::default()).collect();
-        for connection in &mut connections {
+        assert_eq!(Waiting::limit(DATAGRAM_SEND_QUEUE), DATAGRAM_SEND_QUEUE);
+        for (n, connection) in connections.iter_mut().enumerate() {
+            if n == 60 {
+                // A few that are silent do not slow the others down.
+                assert!(limit() > DATAGRAM_WATERMARK / 2);
+            }
             connection.set(limit());
         }
         let all: usize = connections.iter().map(|connection| connection.0).sum();

@@ -1,7 +1,12 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
 use proptest::prelude::*;
 use tokio::task::unconstrained;
 
 use super::*;
+use crate::backlog::Backlog;
+use crate::held::{Account, Held};
 
 #[tokio::test]
 async fn ip_13_addresses_and_routes_come_first_and_once() {
@@ -303,6 +308,49 @@ async fn ip_65_a_lone_packet_does_not_wait_for_company() {
     server.end.host_sends(&[udp(TARGET, CLIENT)]);
     assert!(server.end.poll().is_pending());
     assert_eq!(server.end.sent().len(), 1);
+}
+
+/// How often somebody was woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wakes {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A tunnel that reads no more, because others hold much, goes on reading once it has sent what it holds.
+#[tokio::test]
+async fn a_tunnel_that_had_to_stop_reading_goes_on() {
+    static ACCOUNT: Account = Account::new();
+    let mut others = Held::of(&ACCOUNT);
+    others.set(1 << 30);
+    let mut server = Server::new(&ServerOptions::default());
+    server.end.flow.set_backlog(Backlog::of(&ACCOUNT));
+    let packets = vec![udp(TARGET, CLIENT); 40];
+    server.end.host_sends(&packets);
+    assert!(server.end.poll_with_room(1).is_pending());
+    assert_eq!(server.end.sent().len(), 1);
+
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    assert!(server.end.poll_waking(100, &waker).is_pending());
+    let waited = server.end.sent().len();
+    assert!((1..39).contains(&waited), "{waited} were read before");
+    assert_eq!(wakes.count(), 1, "it does not know of the rest");
+    assert!(server.end.poll_waking(100 - waited, &waker).is_pending());
+    assert_eq!(server.end.sent().len(), 39 - waited);
+    // Nothing is left, and the host's next packet wakes it.
+    let before = wakes.count();
+    server.end.host_sends(&packets[..1]);
+    assert!(wakes.count() > before);
 }
 
 #[tokio::test]
