@@ -49,7 +49,7 @@ const MAX_BYTES: usize = 8 << 20;
 const OWN_SHARE: usize = 32 << 10;
 
 /// A queue that keeps more places than this when it is empty gives them back.
-const KEPT_PLACES: usize = 4;
+const KEPT_PLACES: usize = 8;
 
 /// What waits for one tunnel. A super-packet waits uncut.
 pub(crate) struct Backlog {
