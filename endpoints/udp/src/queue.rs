@@ -133,6 +133,11 @@ mod tests {
             }
         }
         assert!(!Queue::reads_ahead());
+        // Of one read that brings many, the last ones wait.
+        let mut late = Queue::default();
+        (0..40).for_each(|i| late.push(payload(i), now));
+        assert_eq!(late.take_dropped(), 40 - FEW_DATAGRAMS as u64);
+        drop(late);
         // Others are not concerned.
         assert!(std::thread::spawn(Queue::reads_ahead).join().unwrap());
         assert!(queues[0].pop(now).is_some());

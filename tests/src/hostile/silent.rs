@@ -46,7 +46,7 @@ async fn flooded(length: Length, interface: &str, count: usize) -> Figures {
     let mut server = server(&network, interface).await;
     let clients = come_in(&network, count).await;
     let before = resident(&mut server);
-    fall_silent(&network);
+    network.server.nft(DEAF).unwrap();
     let flood = flood(&network, count, time);
     let mut peak = before;
     while !flood.is_finished() {
@@ -111,11 +111,6 @@ async fn come_in(network: &Network, count: usize) -> Vec<Connection> {
     let all = || assigned.load(Ordering::Relaxed) == count;
     until("an address for each client", all).await;
     connections
-}
-
-/// From now on the server hears of nobody, which it does not know.
-fn fall_silent(network: &Network) {
-    network.server.nft(DEAF).unwrap();
 }
 
 /// Sends to all clients in turn. Returns how many packets that were.

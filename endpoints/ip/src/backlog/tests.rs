@@ -173,7 +173,7 @@ fn it_is_full_earlier_where_others_hold_much() {
         count += 1;
     }
     // However short, each takes a buffer.
-    assert_eq!(count as usize, OWN_SHARE / 2048);
+    assert_eq!(count as usize, OWN_SHARE / BLOCK);
     others.set(0);
     assert!(!backlog.is_full());
     // What it holds counts for the others until it is gone.

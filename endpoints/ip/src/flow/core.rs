@@ -55,7 +55,7 @@ pub(super) struct Core<R: Role> {
     /// Something else that the guard looks at has changed.
     pub(super) is_guard_due: bool,
     /// Whether what the role knows of the peer has changed since it was reported.
-    pub(super) is_report_due: bool,
+    is_report_due: bool,
     pub(super) has_greeted: bool,
     /// The time of this call, once somebody has wanted to know it.
     pub(super) now: Option<std::time::Instant>,

@@ -7,10 +7,8 @@ use std::task::{Context, Poll, Waker};
 use crate::device::{Load, Reads};
 use crate::held::Held;
 
-/// Packets that wait at most, until the tunnel's next turn: a few turns of the interface's reader. Where
-/// they wait for longer is the tunnel's own backlog.
-const MAX_PACKETS: usize = 2048;
-/// Bytes that wait at most.
+/// Bytes of memory that wait at most, until the tunnel's next turn: 2048 packets, a few turns of the
+/// interface's reader. Where they wait for longer is the tunnel's own backlog.
 const MAX_BYTES: usize = 4 << 20;
 
 /// What every inbox may hold even if others hold much, in bytes of memory: what one turn of the interface's
@@ -28,9 +26,7 @@ pub(super) struct Inbox(Mutex<Ring>);
 #[derive(Debug, Default)]
 struct Ring {
     loads: VecDeque<Load>,
-    packets: usize,
-    bytes: usize,
-    /// Bytes of memory.
+    /// Bytes of memory that these take.
     footprint: usize,
     held: Held,
     dropped: u64,
@@ -102,8 +98,6 @@ impl Inbox {
 impl Ring {
     fn pop(&mut self) -> Option<Load> {
         let load = self.loads.pop_front()?;
-        self.packets -= load.packets();
-        self.bytes -= load.len();
         self.footprint -= load.footprint();
         Some(load)
     }
@@ -114,9 +108,7 @@ impl Ring {
 
     /// Whether more waits than may.
     fn overflows(&self) -> bool {
-        self.packets > MAX_PACKETS
-            || self.bytes > MAX_BYTES
-            || self.footprint > self.held.share(OWN_SHARE)
+        self.footprint > self.held.share(OWN_SHARE).min(MAX_BYTES)
     }
 }
 
@@ -127,8 +119,6 @@ pub(super) struct OpenInbox<'a>(MutexGuard<'a, Ring>);
 impl OpenInbox<'_> {
     pub(super) fn push(&mut self, load: Load) {
         let ring = &mut *self.0;
-        ring.packets += load.packets();
-        ring.bytes += load.len();
         ring.footprint += load.footprint();
         ring.loads.push_back(load);
         while ring.overflows() {
@@ -157,6 +147,7 @@ mod tests {
     use pasque::Packet;
 
     use super::*;
+    use crate::device::BLOCK;
     use crate::held::Account;
 
     #[derive(Default)]
@@ -178,7 +169,7 @@ mod tests {
     fn a_full_inbox_drops_its_oldest_packets_and_counts_them() {
         let inbox = Inbox::default();
         let mut open = inbox.open();
-        for n in 0..MAX_PACKETS + 3 {
+        for n in 0..MAX_BYTES / BLOCK + 3 {
             open.push(Packet::copy_from(&[n as u8]).into());
         }
         drop(open);
@@ -213,7 +204,7 @@ mod tests {
                 matches!(take(&fast, Waker::noop()), Poll::Ready(Ok(taken)) if taken.len() == 64)
             );
         }
-        assert_eq!(slow.take_dropped() as usize, 20 * 64 - OWN_SHARE / 2048);
+        assert_eq!(slow.take_dropped() as usize, 20 * 64 - OWN_SHARE / BLOCK);
         assert_eq!(fast.take_dropped(), 0);
         // Once others hold less it may hold more.
         drop(others);
