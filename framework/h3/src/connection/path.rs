@@ -32,6 +32,18 @@ fn is_validated(path: &PathStats) -> bool {
     path.validation_state as u8 == 4
 }
 
+/// Makes a packet for where the peer is now.
+///
+/// quiche makes the next packet for a path that has a challenge to send, if there is one. When the peer
+/// has left that path before it was validated, there may be no room for the challenge in what may be sent
+/// there (RFC 9000 §8.1): there is no packet then, now or ever, whatever waits for other paths.
+fn send_to_peer(http: &mut Http, space: &mut [u8]) -> quiche::Result<(usize, SendInfo)> {
+    let active = http.quic.path_stats().find(|path| path.active);
+    let active = active.ok_or(quiche::Error::Done)?;
+    let (from, to) = (Some(active.local_addr), Some(active.peer_addr));
+    http.quic.send_on_path(space, from, to)
+}
+
 /// Our address and the peer's.
 pub(super) type Addresses = (SocketAddr, SocketAddr);
 
@@ -49,6 +61,8 @@ pub(super) struct Path {
     /// A path that the peer has moved to and that is not validated yet.
     unproven: Option<Unproven>,
     farewells: Farewells,
+    /// Whether the peer has ever come from another address than the first.
+    has_others: bool,
     /// Whether some path was given up before it was validated.
     had_failure: bool,
     /// Bytes that were acknowledged when the probe timeout ran out, until there are more.
@@ -98,6 +112,7 @@ impl Path {
             in_use,
             unproven: None,
             farewells: Farewells::default(),
+            has_others: false,
             had_failure: false,
             acked_at_timeout: None,
             looked: now,
@@ -169,7 +184,11 @@ impl Path {
     ) -> quiche::Result<(usize, SendInfo)> {
         let limit = self.limit().min(space.len());
         let waiting = http.quic.dgram_send_queue_len();
-        let made = http.quic.send(space.get_mut(..limit).unwrap_or_default());
+        let room = space.get_mut(..limit).unwrap_or_default();
+        let mut made = http.quic.send(room);
+        if made == Err(quiche::Error::Done) && self.has_others {
+            made = send_to_peer(http, room);
+        }
         match made {
             Ok((len, _)) => {
                 let tally = if len > BASE {
@@ -198,6 +217,7 @@ impl Path {
     fn on_event(&mut self, event: PathEvent, http: &mut Http, now: Instant) {
         match event {
             PathEvent::New(local, peer) => {
+                self.has_others = true;
                 self.note_unproven((local, peer), now);
             }
             PathEvent::Validated(local, peer) => {

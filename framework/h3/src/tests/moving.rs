@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use http::Method;
 use pasque::config::Limits;
 use pasque::connection::Connection;
@@ -271,6 +272,9 @@ impl Lossy {
     }
 }
 
+/// What a packet holds besides the payload of a datagram.
+const PACKET: usize = 33;
+
 /// How often the server has asked for an answer on a new path.
 fn challenges(client: &Peer) -> u64 {
     client.quic.stats().path_challenge_rx_count
@@ -299,4 +303,35 @@ async fn h3_31_a_challenge_is_repeated_when_its_answer_is_lost() {
         // What the client sends now acknowledges the challenge, and does not answer it.
         lossy.until_long(&mut client, tunnel).await;
     }
+}
+
+#[tokio::test]
+async fn h3_31_a_path_that_the_peer_has_left_holds_up_nothing() {
+    // Three times so many bytes may be sent to the port that the client leaves: a full packet, and then
+    // somewhat less or more than the challenge takes.
+    let mut clients = Vec::new();
+    for came in 404..424 {
+        clients.push(async move {
+            let lossy = Lossy::new().await;
+            let mut client = Peer::client(&lossy.server).await;
+            let tunnel = client.connect("gauge", "/gauge").await;
+            assert_eq!(client.head(tunnel).await.status(), 200);
+            lossy.until_long(&mut client, tunnel).await;
+            client.run_for(Duration::from_millis(300)).await;
+            // From two ports in turn the server hears of the client, and what it sends there does not
+            // arrive before the first one's probe timeout has run out.
+            for len in [came - PACKET, 1000] {
+                lossy.lose(false);
+                lossy.rebind(&client);
+                client.datagram_for(tunnel, &vec![7; len]);
+                lossy.lose(true);
+                client.run_for(Duration::from_millis(50)).await;
+            }
+            client.run_for(Duration::from_millis(1200)).await;
+            lossy.lose(false);
+            println!("{came} bytes came from the first");
+            lossy.until_long(&mut client, tunnel).await;
+        });
+    }
+    join_all(clients).await;
 }
