@@ -424,6 +424,7 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
+        connection.fall_back();
         match catch_unwind(AssertUnwindSafe(|| connection.http.quic.recv(packet, info))) {
             Ok(Ok(_)) => {
                 connection.last_received = now;

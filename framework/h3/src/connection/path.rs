@@ -166,6 +166,10 @@ impl Path {
         };
         // quiche counts timeouts that find losses, too: there, something was acknowledged. Its own
         // probes it does not count among the losses.
+        // Where the path in use has failed, another has taken its place.
+        if (before.local_addr, before.peer_addr) != (after.local_addr, after.peer_addr) {
+            return;
+        }
         let ran_out = after.total_pto_count > before.total_pto_count && after.lost == before.lost;
         let is_searching = self.in_use == self.first && http.quic.pmtu().is_none();
         if ran_out && !is_searching && self.acked_at_timeout.is_none() && self.mtu.size() > BASE {
@@ -262,7 +266,14 @@ impl Path {
     /// The peer has moved, and its new address is validated.
     fn on_moved(&mut self, to: Addresses, http: &mut Http, now: Instant) {
         let from = self.in_use.replace(to);
-        let unproven = self.unproven.take().map(|unproven| unproven.path);
+        // The news may come with a packet from where the peer is by now.
+        let present = http.quic.path_stats().find(|path| path.active);
+        let present = present.map(|path| (path.local_addr, path.peer_addr));
+        let earlier = self.unproven.take_if(|unproven| {
+            let is_present = present == Some(unproven.path);
+            unproven.path == to || !is_present
+        });
+        let unproven = earlier.map(|unproven| unproven.path);
         for path in unproven.into_iter().chain(from) {
             self.farewells.add(path);
         }
@@ -372,6 +383,14 @@ impl Connection {
             self.path.find_unproven(&self.http, now);
         }
         is_without
+    }
+
+    /// Lets quiche fall back to another path when it is without one still: the congestion window of
+    /// the path that was given up may have no room for the packet that would have given it back.
+    pub(crate) fn fall_back(&mut self) {
+        if self.path.had_failure && self.http.quic.send_quantum() == 0 {
+            self.path.on_timeout(&mut self.http);
+        }
     }
 
     /// Makes the next packet to be sent.

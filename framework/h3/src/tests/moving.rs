@@ -335,3 +335,31 @@ async fn h3_31_a_path_that_the_peer_has_left_holds_up_nothing() {
     }
     join_all(clients).await;
 }
+
+#[tokio::test]
+async fn h3_31_a_path_that_fails_with_its_window_full_gets_another_chance() {
+    let lossy = Lossy::new().await;
+    let mut client = Peer::client(&lossy.server).await;
+    let tunnel = client.connect("gauge", "/gauge").await;
+    assert_eq!(client.head(tunnel).await.status(), 200);
+    lossy.until_long(&mut client, tunnel).await;
+    let echo = client.echo().await;
+    client.run_for(Duration::from_millis(300)).await;
+    lossy.rebind(&client);
+    // The client reads none of three answers for a while, and then it loses the second.
+    for _ in 0..3 {
+        client.datagram_for(echo, b"?");
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    client.before_lost = Some(1);
+    // When the server notices the loss, more is under way than what is left of its window.
+    for _ in 0..12 {
+        client.queue_datagram_for(echo, &[7; 1100]);
+    }
+    client.pump();
+    lossy.lose(true);
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    lossy.lose(false);
+    lossy.until_long(&mut client, tunnel).await;
+}

@@ -21,6 +21,8 @@ pub(super) struct Peer {
     pub(super) quic: quiche::Connection,
     socket: Socket,
     received: Received,
+    /// How many packets come before one that is lost.
+    pub(super) before_lost: Option<usize>,
     /// What has come, by stream.
     pub(super) streams: BTreeMap<u64, Incoming>,
     /// The datagrams that have come, whole.
@@ -132,6 +134,7 @@ impl Peer {
             quic,
             socket,
             received: Received::new(),
+            before_lost: None,
             streams: BTreeMap::new(),
             datagrams: VecDeque::new(),
             written: BTreeSet::new(),
@@ -239,13 +242,24 @@ impl Peer {
 
     /// Sends one QUIC DATAGRAM.
     pub(super) fn datagram(&mut self, bytes: &[u8]) {
-        self.quic.dgram_send(bytes).expect("room for a datagram");
+        self.queue_datagram(bytes);
         self.flush();
+    }
+
+    /// Leaves one QUIC DATAGRAM to be sent with what is sent next.
+    fn queue_datagram(&mut self, bytes: &[u8]) {
+        self.quic.dgram_send(bytes).expect("room for a datagram");
     }
 
     /// Sends one HTTP Datagram for the request on stream `id`.
     pub(super) fn datagram_for(&mut self, id: u64, payload: &[u8]) {
-        self.datagram(&[&varint::to_prefix(id / 4)[..], payload].concat());
+        self.queue_datagram_for(id, payload);
+        self.flush();
+    }
+
+    /// Leaves one HTTP Datagram to be sent with what is sent next.
+    pub(super) fn queue_datagram_for(&mut self, id: u64, payload: &[u8]) {
+        self.queue_datagram(&[&varint::to_prefix(id / 4)[..], payload].concat());
     }
 
     /// Gives up this end's direction of a stream.
@@ -442,10 +456,15 @@ impl Peer {
             quic,
             socket,
             received,
+            before_lost,
             ..
         } = self;
         while socket.try_recv(received).is_ok() {
             received.for_each_run(|info, packet, _stride| {
+                let left = before_lost.and_then(|count| count.checked_sub(1));
+                if std::mem::replace(before_lost, left) == Some(0) {
+                    return;
+                }
                 // An error is one of the other end's, and shows in how the connection ends.
                 let _ = quic.recv(packet, info);
             });
