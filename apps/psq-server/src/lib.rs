@@ -5,6 +5,9 @@
 //! ```no_run
 //! use pasque_files as _; // and every other crate that calls pasque::register!
 //!
+//! #[global_allocator]
+//! static ALLOCATOR: psq_server::CountingAllocator = psq_server::CountingAllocator;
+//!
 //! fn main() -> std::process::ExitCode {
 //!     psq_server::main()
 //! }
@@ -27,6 +30,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pasque::config::{ConfigError, ServerConfig, describe_types};
+pub use pasque_h3::CountingAllocator;
 use pasque_h3::StartError;
 
 use crate::arguments::{Arguments, Command};

@@ -10,6 +10,9 @@ use pasque_ip as _;
 use pasque_udp as _;
 // Your endpoints here: use my_endpoint as _;
 
+#[global_allocator]
+static ALLOCATOR: psq_server::CountingAllocator = psq_server::CountingAllocator;
+
 fn main() -> ExitCode {
     psq_server::main()
 }

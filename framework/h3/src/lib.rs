@@ -12,6 +12,7 @@ mod client;
 mod client_certificate;
 mod connection;
 mod diagnostics;
+mod ledger;
 mod listener;
 mod mailbox;
 mod memory;
@@ -39,6 +40,7 @@ mod token;
 mod worker;
 
 pub use client::{ClientConfig, connect};
+pub use ledger::CountingAllocator;
 pub use reload::{Reloaded, Reloader};
 pub use server::{Server, StartError, check, make_identity};
 pub use tls::{ClientKeyPair, TlsError, Trust};

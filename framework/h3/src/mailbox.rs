@@ -39,6 +39,8 @@ pub(crate) enum Message {
     Reconfigure(Box<Reconfiguration>),
     /// Close what has been idle for so long: there is no memory for it, or others want its place.
     Shed(Duration),
+    /// Close those for which quiche holds so many bytes: memory is short.
+    ShedHeavy(usize),
     /// Finish: what is still open after this time is closed.
     Drain(Duration),
 }

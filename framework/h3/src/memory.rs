@@ -27,7 +27,8 @@ const TRIM_PAUSE: Duration = Duration::from_secs(10);
 const KEPT_FREE: libc::c_int = 4 << 20;
 
 /// Shares of the budget, in percent, at which the steps begin.
-const BEGINS: [(Step, u64); 3] = [
+const BEGINS: [(Step, u64); 4] = [
+    (Step::Heavy, 100),
     (Step::Tunnels, 95),
     (Step::Idle, 90),
     (Step::Connections, 80),
@@ -43,12 +44,14 @@ const SLACK: u64 = 5;
 pub(crate) enum Step {
     /// There is memory enough.
     None,
-    /// No new connection.
+    /// No new connection, and none for which very much is held.
     Connections,
     /// No connection without a request or a tunnel is kept.
     Idle,
     /// No new tunnel.
     Tunnels,
+    /// No connection for which much is held.
+    Heavy,
 }
 
 impl Step {
@@ -57,7 +60,18 @@ impl Step {
             0 => Self::None,
             1 => Self::Connections,
             2 => Self::Idle,
-            _ => Self::Tunnels,
+            3 => Self::Tunnels,
+            _ => Self::Heavy,
+        }
+    }
+
+    /// How many bytes of quiche's a connection is closed for.
+    pub(crate) fn heavy(self) -> Option<usize> {
+        match self {
+            Self::None => None,
+            // A quarter of what any may have: 20,000 packets on their way.
+            Self::Connections | Self::Idle | Self::Tunnels => Some(8 << 20),
+            Self::Heavy => Some(1 << 20),
         }
     }
 
@@ -98,7 +112,8 @@ impl Memory {
         self.refuses(Step::Tunnels, &self.refused_tunnels)
     }
 
-    /// Counts connections that were closed because nothing was under way on them.
+    /// Counts connections that were closed because nothing was under way on them, or for what was held for
+    /// them.
     pub(crate) fn count_closed(&self, count: u64) {
         self.closed_connections.fetch_add(count, Ordering::Relaxed);
     }
@@ -127,6 +142,9 @@ impl Memory {
             Step::Connections => "no new connections",
             Step::Idle => "no new connections, and none without a request",
             Step::Tunnels => "no new connections or tunnels, and no connection without a request",
+            Step::Heavy => {
+                "no new connections or tunnels, and no connection without a request or that holds much"
+            }
         };
         let [refused, closed, tunnels] = [
             &self.refused_connections,

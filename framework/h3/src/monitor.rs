@@ -56,8 +56,8 @@ impl Monitor {
                         }
                     }
                     let step = gauge.look(&places.memory, places.memory_budget(), now);
-                    if step >= Some(Step::Idle) {
-                        shed(&workers, Duration::ZERO);
+                    if let Some(step) = step {
+                        give_up(step, &workers);
                     }
                     look_after_places(&places, &workers);
                     let is_busy = places.total() > 0 || places.memory.step() > Step::None;
@@ -65,6 +65,18 @@ impl Monitor {
                 }
             })?;
         Ok(Self { _stop: stop })
+    }
+}
+
+/// Has workers close what a step gives up.
+pub(crate) fn give_up(step: Step, workers: &[Arc<Mailbox>]) {
+    if step >= Step::Idle {
+        shed(workers, Duration::ZERO);
+    }
+    if let Some(heavy) = step.heavy() {
+        for worker in workers {
+            worker.push(Message::ShedHeavy(heavy));
+        }
     }
 }
 

@@ -40,12 +40,18 @@ pub(crate) const QUEUE_TIME: Duration = Duration::from_millis(2);
 /// Packets start at 1200 bytes and path MTU discovery finds what fits (RFC 9000 §14).
 pub(crate) const MAX_UDP_PAYLOAD: usize = 1452;
 
-/// Content that a peer may send before it is read, per stream, in bytes.
+/// Content that a client may send before it is read, per stream, in bytes: at most, once it was read as fast as
+/// it came.
 const STREAM_WINDOW: u64 = 256 << 10;
 
-/// Content that a peer may send before it is read, on all streams, in bytes. Where a peer sends it a byte at a
-/// time, and the first one never, quiche keeps some 150 bytes for each.
+/// The same on all streams.
 const CONNECTION_WINDOW: u64 = 1 << 20;
+
+/// What a client may send before any of it was read. Where it is sent a byte at a time, and the first one never,
+/// quiche keeps some 150 bytes for each. It doubles what a reader keeps up with, as a client does what it sends
+/// at first: an upload is slower by a round trip or two.
+const FIRST_STREAM_WINDOW: u64 = 32 << 10;
+const FIRST_CONNECTION_WINDOW: u64 = 128 << 10;
 
 /// A client that reads a file wants a window of bandwidth × delay: 100 Mbit/s at 300 ms.
 const CLIENT_STREAM_WINDOW: u64 = 4 << 20;
@@ -78,9 +84,9 @@ impl Settings {
     /// The transport settings of a server, for all its connections.
     pub(crate) fn server(&self, tls: TlsContext) -> quiche::Result<quiche::Config> {
         let mut config = self.common(tls)?;
-        config.set_initial_max_data(CONNECTION_WINDOW);
-        config.set_initial_max_stream_data_bidi_remote(STREAM_WINDOW);
-        config.set_initial_max_stream_data_uni(STREAM_WINDOW);
+        config.set_initial_max_data(FIRST_CONNECTION_WINDOW);
+        config.set_initial_max_stream_data_bidi_remote(FIRST_STREAM_WINDOW);
+        config.set_initial_max_stream_data_uni(FIRST_STREAM_WINDOW);
         config.set_initial_max_streams_bidi(self.limits.requests_per_connection as u64);
         config.set_active_connection_id_limit(SERVER_CIDS);
         config.set_max_connection_window(CONNECTION_WINDOW);
@@ -95,7 +101,7 @@ impl Settings {
         config.set_active_connection_id_limit(CLIENT_CIDS);
         config.set_initial_max_data(CLIENT_CONNECTION_WINDOW);
         config.set_initial_max_stream_data_bidi_local(CLIENT_STREAM_WINDOW);
-        config.set_initial_max_stream_data_uni(STREAM_WINDOW);
+        config.set_initial_max_stream_data_uni(FIRST_STREAM_WINDOW);
         config.set_max_connection_window(CLIENT_CONNECTION_WINDOW);
         config.set_max_stream_window(CLIENT_STREAM_WINDOW);
         Ok(config)

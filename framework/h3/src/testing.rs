@@ -206,10 +206,8 @@ impl TestServer {
     /// Sheds load as if `percent` of the budget of memory were in use.
     #[cfg(test)]
     pub(crate) fn use_memory(&self, percent: u64) {
-        if self.places.memory.judge(percent, 100) >= crate::memory::Step::Idle {
-            self.mailbox
-                .push(crate::mailbox::Message::Shed(Duration::ZERO));
-        }
+        let step = self.places.memory.judge(percent, 100);
+        crate::monitor::give_up(step, std::slice::from_ref(&self.mailbox));
     }
 
     /// Looks whether places are wanted, as the monitor does.

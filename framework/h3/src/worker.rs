@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 
 use pasque::config::Limits;
 use pasque::health::Pulse;
+use pasque::log::Quota;
 use quiche::{RecvInfo, h3};
 use slab::Slab;
-use tracing::{debug, error, trace};
+use tracing::{debug, error, trace, warn};
 
 use self::elsewhere::Elsewhere;
 use crate::alarm::Alarm;
 use crate::cid::{Cid, Form, form};
-use crate::connection::{Buffers, Command, Connection, Role, TurnCx};
+use crate::connection::{Buffers, Command, Connection, EXCESSIVE_LOAD, Role, TurnCx};
 use crate::listener::Listener;
 use crate::mailbox::{ConnectionKey, Mailbox, Message};
 use crate::output::Output;
@@ -36,6 +37,9 @@ const PACKETS_PER_TURN: usize = 512;
 
 /// Messages from other workers that wait; packets beyond it are dropped, as by a full socket.
 const FOREIGN_PACKETS: usize = 64;
+
+/// Lines, in a minute, that say that a connection was closed for what is held for it.
+static HEAVY_LINES: Quota = Quota::new(10);
 
 /// How long the closing of a connection is allowed to take once nothing else is to be done.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
@@ -298,6 +302,7 @@ impl Worker {
                 Message::Adopt(adoption) => self.adopt(*adoption, now),
                 Message::Reconfigure(news) => self.reconfigure(*news),
                 Message::Shed(idle) => self.shed(idle, now),
+                Message::ShedHeavy(bytes) => self.shed_heavy(bytes, now),
                 Message::Drain(time) => self.drain_until = Some(now + time),
             }
         }
@@ -332,6 +337,38 @@ impl Worker {
                 self.enqueue(slot);
             }
         }
+    }
+
+    /// Closes connections for which quiche holds so many bytes.
+    fn shed_heavy(&mut self, bytes: usize, now: Instant) {
+        let heavy = self.connections.iter();
+        let heavy = heavy.filter(|(_, connection)| connection.http.holding() >= bytes);
+        let slots: Vec<usize> = heavy.map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.end_heavy(slot, now);
+        }
+    }
+
+    /// Closes a connection and forgets it: until its peer had closed it, too, or enough time had passed,
+    /// quiche would hold all that it does.
+    fn end_heavy(&mut self, slot: usize, now: Instant) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        if let Some(listener) = &self.listener {
+            listener.places.memory.count_closed(1);
+        }
+        if let Some(left_out) = HEAVY_LINES.take(now) {
+            let (peer, kib) = (connection.peer(), connection.http.holding() >> 10);
+            warn!(
+                ?peer,
+                kib, left_out, "much memory is held for a connection, which is closed"
+            );
+        }
+        connection.end(EXCESSIVE_LOAD);
+        self.output.send(connection, &mut self.socket, now);
+        connection.announce_end();
+        self.forget(slot);
     }
 
     /// A client's worker has one connection.
@@ -425,7 +462,7 @@ impl Worker {
             return;
         };
         connection.fall_back();
-        match catch_unwind(AssertUnwindSafe(|| connection.http.quic.recv(packet, info))) {
+        match catch_unwind(AssertUnwindSafe(|| connection.http.receive(packet, info))) {
             Ok(Ok(_)) => {
                 connection.last_received = now;
                 if connection.is_without_path(now) {
@@ -526,6 +563,10 @@ impl Worker {
         wants_more |= has_more;
         wants_more |= connection.has_hungry();
         connection.announce_end();
+        if connection.http.is_too_heavy() {
+            self.end_heavy(slot, now);
+            return false;
+        }
         if connection.http.quic.is_closed() || self.is_abandoned(slot) {
             self.forget(slot);
             return false;
@@ -597,9 +638,10 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let quic = &mut connection.http.quic;
+        let (quic, holding) = connection.http.quic_and_holding();
         while let Some(retired) = quic.retired_scid_next() {
             self.routes.remove(&Cid::copy_from(&retired));
+            holding.count(|| drop(retired));
         }
         if !quic.is_established() || quic.is_draining() {
             return;
@@ -607,7 +649,8 @@ impl Worker {
         while quic.scids_left() > 0 {
             let cid = Cid::random(self.index);
             let token = self.tokens.reset_token(cid.as_bytes());
-            if quic.new_scid(&cid.to_quiche(), token, false).is_err() {
+            let call = || quic.new_scid(&cid.to_quiche(), token, false);
+            if holding.count(call).is_err() {
                 return;
             }
             self.routes.insert(cid, slot);

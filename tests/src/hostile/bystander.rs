@@ -11,7 +11,7 @@ use crate::kit::{Pinger, Pings, echo, open, resident};
 pub(super) struct Outcome<T> {
     /// What the attacker has seen.
     pub(super) result: T,
-    /// Memory that the server has come to hold meanwhile, in bytes.
+    /// Memory that the server has held meanwhile at most, beyond what it held before, in bytes.
     pub(super) grown: u64,
     /// How a tunnel of somebody else has fared.
     pub(super) pings: Pings,
@@ -63,11 +63,15 @@ pub(super) async fn under_attack<T: Send + 'static>(
     let lines_before = victim.log_len();
     let address = victim.server.address();
     let start = Instant::now();
-    let result = tokio::task::spawn_blocking(move || attack(address))
-        .await
-        .unwrap();
+    let attack = tokio::task::spawn_blocking(move || attack(address));
+    let mut peak = before;
+    while !attack.is_finished() {
+        peak = peak.max(resident(&mut victim.server));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let result = attack.await.unwrap();
     let time = start.elapsed();
-    let grown = resident(&mut victim.server).saturating_sub(before);
+    let grown = peak.max(resident(&mut victim.server)) - before;
     let lines = victim.log_len() - lines_before;
     let pings = pinger.finish().await;
     victim.assert_serves("the attack").await;

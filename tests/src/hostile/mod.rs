@@ -18,6 +18,7 @@ mod bystander;
 mod floods;
 mod garbage;
 mod handshakes;
+mod hoarders;
 mod leaks;
 mod log;
 mod logins;

@@ -86,6 +86,15 @@ impl Peer {
 
     /// Waits for packets, at most for `time`, and takes those that are there.
     pub fn receive(&mut self, time: Duration) {
+        self.receive_after(0, time);
+    }
+
+    /// [`receive`](Self::receive), and loses the first packet.
+    pub fn receive_but_first(&mut self, time: Duration) {
+        self.receive_after(1, time);
+    }
+
+    fn receive_after(&mut self, mut lost: usize, time: Duration) {
         let mut buffer = [0; 65_536];
         let time = self.quic.timeout().map_or(time, |due| due.min(time));
         self.socket
@@ -94,6 +103,11 @@ impl Peer {
         self.socket.set_nonblocking(false).unwrap();
         loop {
             match self.socket.recv_from(&mut buffer) {
+                Ok(_) if lost > 0 => {
+                    lost -= 1;
+                    // What was sent together comes together.
+                    std::thread::sleep(Duration::from_micros(100));
+                }
                 Ok((len, from)) => {
                     let info = RecvInfo {
                         from,

@@ -3,8 +3,8 @@
 use std::pin::Pin;
 
 use super::{
-    Figures, Length, floods, garbage, handshakes, leaks, log, logins, names, shortage, silent,
-    spoofed, stop, streams,
+    Figures, Length, floods, garbage, handshakes, hoarders, leaks, log, logins, names, shortage,
+    silent, spoofed, stop, streams,
 };
 
 /// One line of the project's list of hostile things.
@@ -146,6 +146,15 @@ pub const ROWS: &[Row] = &[
         parts: &[
             scenario!(silent::clients),
             scenario!(silent::clients_of_one_interface),
+        ],
+    },
+    Row {
+        name: "hoarders",
+        about: "clients that make a server keep what it has sent, or what it was sent",
+        parts: &[
+            scenario!(hoarders::acknowledgements),
+            scenario!(hoarders::unacknowledged),
+            scenario!(hoarders::fragments),
         ],
     },
     Row {

@@ -47,6 +47,7 @@ suite! {
     forged_addresses_are_not_answered_with_more_than_came: "spoofed",
     fs_29_readers_that_do_not_read_delay_nobody: "readers",
     what_waits_for_clients_that_have_fallen_silent_is_bounded: "silent",
+    what_is_kept_for_clients_that_withhold_one_packet_is_bounded: "hoarders",
     nothing_is_left_of_clients_that_come_go_and_vanish: "leaks",
     h3_19_sigterm_under_load_is_obeyed_and_told_to_all: "stop",
     udp_16_out_of_descriptors_new_tunnels_get_503_and_old_ones_live: "descriptors",

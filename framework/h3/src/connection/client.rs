@@ -297,7 +297,8 @@ impl Connection {
         let fields: Vec<_> = fields.iter().map(|(n, v)| h3::Header::new(n, v)).collect();
         let is_tunnel = request.protocol.is_some();
         let fin = !is_tunnel && matches!(request.body, Body::Empty);
-        let id = match h3.send_request(&mut self.http.quic, &fields, fin) {
+        let call = || h3.send_request(&mut self.http.quic, &fields, fin);
+        let id = match self.http.holding.count(call) {
             Ok(id) => id,
             Err(
                 h3::Error::StreamBlocked | h3::Error::TransportError(quiche::Error::StreamLimit),

@@ -282,6 +282,10 @@ impl Connection {
         };
         let waker = stream.waker.waker();
         for _ in 0..CHUNKS_PER_TURN {
+            if !self.http.kept.has_room() {
+                self.stalled.insert(id);
+                return;
+            }
             if content.chunk.is_empty() && !content.is_complete {
                 match content.advance(&mut Context::from_waker(&waker)) {
                     Poll::Pending => {

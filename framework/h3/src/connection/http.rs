@@ -1,12 +1,14 @@
 //! One connection's QUIC and HTTP/3 state, and the few operations that the rest needs of them.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use pasque::{Packet, StreamError};
 use quiche::h3::{self, NameValue};
-use quiche::{BufFactory, Shutdown};
+use quiche::{BufFactory, RecvInfo, Shutdown};
 
+use super::kept::Kept;
 use super::waiting::Waiting;
+use crate::ledger::{Holding, apart, leave_out};
 use crate::settings::{DATAGRAM_WATERMARK, MIN_DATAGRAM_WATERMARK, QUEUE_TIME};
 
 /// How quiche gets its buffers: content is shared, datagrams are our packets, moved and not copied.
@@ -15,20 +17,72 @@ pub(crate) struct Buffers;
 
 impl BufFactory for Buffers {
     type Buf = Bytes;
-    type DgramBuf = Packet;
+    type DgramBuf = Datagram;
 
     fn buf_from_slice(buf: &[u8]) -> Bytes {
         Bytes::copy_from_slice(buf)
     }
 
-    fn dgram_buf_from_slice(buf: &[u8]) -> Packet {
-        Packet::copy_from(buf)
+    fn dgram_buf_from_slice(buf: &[u8]) -> Datagram {
+        Datagram(Some(apart(|| Packet::copy_from(buf))))
+    }
+}
+
+/// A datagram in quiche's queues, which have bounds of their own: it does not count as memory that quiche
+/// holds.
+#[derive(Debug)]
+pub(crate) struct Datagram(Option<Packet>);
+
+impl Datagram {
+    pub(super) fn into_packet(mut self) -> Option<Packet> {
+        self.0.take()
+    }
+}
+
+impl From<Packet> for Datagram {
+    fn from(packet: Packet) -> Self {
+        Self(Some(packet))
+    }
+}
+
+impl From<Vec<u8>> for Datagram {
+    fn from(bytes: Vec<u8>) -> Self {
+        leave_out(bytes.capacity());
+        Self(Some(apart(|| bytes.into())))
+    }
+}
+
+impl AsRef<[u8]> for Datagram {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl Drop for Datagram {
+    fn drop(&mut self) {
+        apart(|| drop(self.0.take()));
     }
 }
 
 /// What a packet holds besides a datagram and the destination's ID: first byte, packet number,
 /// authentication tag, and frame header as quiche writes it.
 const DATAGRAM_OVERHEAD: usize = 1 + 4 + 16 + 3;
+
+/// What quiche may hold of its own for one connection, in bytes.
+fn max_holding() -> usize {
+    #[cfg(test)]
+    if let Some(limit) = MAX_HOLDING.get() {
+        return limit;
+    }
+    32 << 20
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Another limit, for a test.
+    pub(crate) static MAX_HOLDING: std::cell::Cell<Option<usize>> =
+        const { std::cell::Cell::new(None) };
+}
 
 /// Header fields as the validator makes and takes them.
 pub(super) type Fields = Vec<h3::Header>;
@@ -42,6 +96,9 @@ pub(crate) struct Http {
     /// How many datagrams the path takes soon.
     pub(super) watermark: usize,
     pub(super) waiting: Waiting,
+    pub(super) kept: Kept,
+    /// What quiche holds for the connection, but for content and datagrams.
+    pub(super) holding: Holding,
 }
 
 /// The peer has given up a stream, or the connection is closing: there is nobody to write to.
@@ -91,7 +148,8 @@ impl Http {
         let Some(h3) = &mut self.h3 else {
             return Err(Gone);
         };
-        match h3.send_response(&mut self.quic, id, fields, fin) {
+        let call = || h3.send_response(&mut self.quic, id, fields, fin);
+        match self.holding.count(call) {
             Ok(()) => Ok(true),
             Err(h3::Error::StreamBlocked) => Ok(false),
             Err(_) => Err(Gone),
@@ -104,15 +162,29 @@ impl Http {
         let Some(h3) = &mut self.h3 else {
             return Err(Gone);
         };
-        let len = chunk.len();
-        match h3.send_body_zc(&mut self.quic, id, chunk, fin) {
-            // Whole, quiche leaves what it has sent in place.
-            Ok(sent) if sent == len => {
-                chunk.clear();
-                Ok(true)
+        loop {
+            if !self.kept.has_room() {
+                return Ok(false);
             }
-            Ok(_) | Err(h3::Error::Done) => Ok(false),
-            Err(_) => Err(Gone),
+            // An error is told by what follows.
+            let room = self.quic.stream_capacity(id).unwrap_or(usize::MAX);
+            // Where there is no room, it is asked for as much as it has to wait for.
+            let len = Kept::len_of_piece(chunk, room.max(1));
+            let is_last = len == chunk.len();
+            let call = || {
+                let mut piece = self.kept.piece(chunk, len);
+                h3.send_body_zc(&mut self.quic, id, &mut piece, fin && is_last)
+            };
+            match self.holding.count(call) {
+                Ok(sent) => {
+                    chunk.advance(sent);
+                    if is_last && sent == len {
+                        return Ok(true);
+                    }
+                }
+                Err(h3::Error::Done) => return Ok(false),
+                Err(_) => return Err(Gone),
+            }
         }
     }
 
@@ -122,22 +194,46 @@ impl Http {
     /// The code with which the peer reset the stream.
     pub(super) fn read(&mut self, id: u64, into: &mut [u8]) -> Result<usize, u64> {
         let Some(h3) = &mut self.h3 else { return Ok(0) };
-        match h3.recv_body(&mut self.quic, id, into) {
+        let call = || h3.recv_body(&mut self.quic, id, into);
+        match self.holding.count(call) {
             Ok(len) => Ok(len),
             Err(h3::Error::TransportError(quiche::Error::StreamReset(code))) => Err(code),
             Err(_) => Ok(0),
         }
     }
 
+    /// Takes a packet, as `quiche::Connection::recv` does.
+    pub(crate) fn receive(&mut self, packet: &mut [u8], info: RecvInfo) -> quiche::Result<usize> {
+        self.holding.count(|| self.quic.recv(packet, info))
+    }
+
+    /// For calls that have no method here.
+    pub(crate) fn quic_and_holding(&mut self) -> (&mut quiche::Connection<Buffers>, &mut Holding) {
+        (&mut self.quic, &mut self.holding)
+    }
+
+    /// Bytes that quiche holds for the connection, but for content and datagrams.
+    pub(crate) fn holding(&self) -> usize {
+        self.holding.bytes()
+    }
+
+    /// Whether quiche holds more of its own than any connection needs. A peer that sends and receives
+    /// 1 Gbit/s over 100 ms makes it hold a quarter.
+    pub(crate) fn is_too_heavy(&self) -> bool {
+        self.holding.bytes() > max_holding()
+    }
+
     /// Resets our direction of a stream.
     pub(super) fn reset(&mut self, id: u64, code: u64) {
         // Fails only for streams that are over.
-        let _ = self.quic.stream_shutdown(id, Shutdown::Write, code);
+        let call = || self.quic.stream_shutdown(id, Shutdown::Write, code);
+        let _ = self.holding.count(call);
     }
 
     /// Asks the peer to stop sending on a stream.
     pub(super) fn stop(&mut self, id: u64, code: u64) {
-        let _ = self.quic.stream_shutdown(id, Shutdown::Read, code);
+        let call = || self.quic.stream_shutdown(id, Shutdown::Read, code);
+        let _ = self.holding.count(call);
     }
 
     /// Ends a stream in both directions; others go on.

@@ -8,6 +8,7 @@ mod farewell;
 mod flows;
 mod http;
 mod inflow;
+mod kept;
 mod mtu_probe;
 mod path;
 mod path_mtu;
@@ -34,11 +35,17 @@ use tracing::{debug, warn};
 pub(crate) use self::client::{Asks, ClientSide, Command};
 use self::content::{Outgoing, Recv};
 use self::early::Early;
+#[cfg(test)]
+pub(crate) use self::http::MAX_HOLDING;
 pub(crate) use self::http::{Buffers, Http};
+use self::kept::Kept;
+#[cfg(test)]
+pub(crate) use self::kept::{LIMIT as KEPT_LIMIT, MOST as KEPT_MOST};
 use self::path::Path;
 pub(crate) use self::server::{ServerSide, Shared};
 use self::tunnel::Tunnel;
 use self::waiting::Waiting;
+use crate::ledger::Holding;
 use crate::mailbox::{ConnectionKey, Mailbox, StreamWaker};
 use crate::settings::MIN_DATAGRAM_WATERMARK;
 
@@ -57,7 +64,7 @@ const CAPSULES_PER_TURN: usize = 256;
 /// `H3_FRAME_UNEXPECTED`, `H3_EXCESSIVE_LOAD`, `H3_DATAGRAM_ERROR` and `H3_NO_ERROR` as
 /// connection errors (RFC 9114 §8.1, RFC 9297 §5.2).
 const FRAME_UNEXPECTED: u64 = 0x0105;
-const EXCESSIVE_LOAD: u64 = 0x0107;
+pub(crate) const EXCESSIVE_LOAD: u64 = 0x0107;
 const DATAGRAM_ERROR: u64 = 0x33;
 const NO_ERROR: u64 = 0x0100;
 
@@ -172,6 +179,8 @@ impl Connection {
             packet_len: path_mtu::BASE,
             watermark: MIN_DATAGRAM_WATERMARK,
             waiting: Waiting::default(),
+            kept: Kept::default(),
+            holding: Holding::default(),
         };
         Self {
             key,
@@ -305,7 +314,9 @@ impl Connection {
         if !self.http.quic.is_established() || !self.admit_server() {
             return;
         }
-        match h3::Connection::with_transport(&mut self.http.quic, cx.h3) {
+        let http = &mut self.http;
+        let call = || h3::Connection::with_transport(&mut http.quic, cx.h3);
+        match http.holding.count(call) {
             Ok(h3) => self.http.h3 = Some(h3),
             Err(error) => debug!(%error, "HTTP/3 cannot start"),
         }
@@ -314,7 +325,8 @@ impl Connection {
     fn events(&mut self, cx: &mut TurnCx<'_>) {
         for _ in 0..EVENTS_PER_TURN {
             let Some(h3) = &mut self.http.h3 else { return };
-            let (id, event) = match h3.poll(&mut self.http.quic) {
+            let call = || h3.poll(&mut self.http.quic);
+            let (id, event) = match self.http.holding.count(call) {
                 Ok(event) => event,
                 Err(h3::Error::Done) => {
                     self.has_events = false;
@@ -329,13 +341,15 @@ impl Connection {
             match event {
                 h3::Event::Headers { list, more_frames } => {
                     self.on_headers(id, &list, more_frames, cx);
+                    self.http.holding.count(|| drop(list));
                 }
                 h3::Event::Data => self.on_data(id, cx),
                 h3::Event::Finished => self.on_finished(id, cx),
                 h3::Event::Reset(code) => self.on_reset(id, code, cx),
                 h3::Event::PriorityUpdate => {
                     // Taking it is what lets the next one be reported.
-                    let _ = h3.take_last_priority_update(id);
+                    let call = || drop(h3.take_last_priority_update(id));
+                    self.http.holding.count(call);
                 }
                 h3::Event::GoAway => self.on_goaway(id),
             }
@@ -421,8 +435,10 @@ impl Connection {
 
     /// Takes all datagrams that have come and gives each flow its share. Returns whether there were any.
     fn datagrams(&mut self, cx: &mut TurnCx<'_>) -> bool {
-        while let Ok(packet) = self.http.quic.dgram_recv_buf() {
-            self.on_datagram(packet, cx);
+        while let Ok(datagram) = self.http.quic.dgram_recv_buf() {
+            if let Some(packet) = datagram.into_packet() {
+                self.on_datagram(packet, cx);
+            }
             if self.is_closing() {
                 return false;
             }
@@ -546,6 +562,12 @@ impl Connection {
             stream.send = Outgoing::Over;
             self.remove_if_over(id);
         }
+    }
+
+    /// Closes the connection with an HTTP/3 code, and ends all that is on it at once.
+    pub(crate) fn end(&mut self, code: u64) {
+        self.http.close(code, "");
+        self.end_everything();
     }
 
     /// Drops every stream, and with it every flow, task and reader. Runs once.

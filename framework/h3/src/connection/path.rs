@@ -41,7 +41,8 @@ fn send_to_peer(http: &mut Http, space: &mut [u8]) -> quiche::Result<(usize, Sen
     let active = http.quic.path_stats().find(|path| path.active);
     let active = active.ok_or(quiche::Error::Done)?;
     let (from, to) = (Some(active.local_addr), Some(active.peer_addr));
-    http.quic.send_on_path(space, from, to)
+    let call = || http.quic.send_on_path(space, from, to);
+    http.holding.count(call)
 }
 
 /// Our address and the peer's.
@@ -160,7 +161,7 @@ impl Path {
     pub(super) fn on_timeout(&mut self, http: &mut Http) {
         let in_use = |http: &Http| http.quic.path_stats().find(|path| path.active);
         let before = in_use(http);
-        http.quic.on_timeout();
+        http.holding.count(|| http.quic.on_timeout());
         let (Some(before), Some(after)) = (before, in_use(http)) else {
             return;
         };
@@ -189,7 +190,7 @@ impl Path {
         let limit = self.limit().min(space.len());
         let waiting = http.quic.dgram_send_queue_len();
         let room = space.get_mut(..limit).unwrap_or_default();
-        let mut made = http.quic.send(room);
+        let mut made = http.holding.count(|| http.quic.send(room));
         if made == Err(quiche::Error::Done) && self.has_others {
             made = send_to_peer(http, room);
         }
@@ -211,8 +212,9 @@ impl Path {
                     self.probes.cancel(&mut http.quic);
                 }
                 let in_use = self.in_use.ok_or(quiche::Error::Done)?;
-                self.farewells
-                    .next_packet(&mut http.quic, space, in_use, now)
+                let (farewells, quic) = (&mut self.farewells, &mut http.quic);
+                let call = || farewells.next_packet(quic, space, in_use, now);
+                http.holding.count(call)
             }
             Err(_) => made,
         }
@@ -358,7 +360,10 @@ impl Path {
             return;
         }
         if let Some(size) = self.mtu.wanted()
-            && let Err(verdict) = self.probes.start(&mut http.quic, size, now)
+            && let Err(verdict) = {
+                let (probes, quic) = (&mut self.probes, &mut http.quic);
+                http.holding.count(|| probes.start(quic, size, now))
+            }
         {
             self.judge(verdict, now);
         }
@@ -446,7 +451,7 @@ impl Connection {
         let max_len = self.http.datagram_len_in(packet_len);
         let quic = &mut self.http.quic;
         let before = quic.dgram_send_queue_len();
-        quic.dgram_purge_outgoing(|datagram| datagram.len() > max_len);
+        quic.dgram_purge_outgoing(|datagram| datagram.as_ref().len() > max_len);
         let dropped = before - quic.dgram_send_queue_len();
         if let Role::Server(server) = &self.role {
             server.count_dropped(dropped as u64);

@@ -7,7 +7,6 @@ use bytes::{Buf, Bytes};
 use pasque::wire::capsule::{self, CapsuleDecoder};
 use pasque::wire::{Prefix, datagram};
 use pasque::{BATCH_LEN, Batch, Capsule, Error, Flow, FlowCx, Outbox, Packet, Result, StreamError};
-use quiche::h3;
 
 use super::http::{Gone, Http};
 use super::waiting::Waiting;
@@ -183,7 +182,7 @@ impl Tunnel {
             Some(true) => {
                 for mut packet in self.outbox.packets.drain(..) {
                     packet.prepend(&self.prefix);
-                    if http.quic.dgram_send_buf(packet).is_err() {
+                    if http.quic.dgram_send_buf(packet.into()).is_err() {
                         self.dropped += 1;
                     }
                 }
@@ -217,15 +216,14 @@ impl Tunnel {
 }
 
 fn write_some(id: u64, http: &mut Http, outbox: &mut Outbox) -> Result<(), Gone> {
-    let Some(h3) = &mut http.h3 else {
-        return Err(Gone);
-    };
-    while !outbox.capsules.is_empty() {
-        match h3.send_body(&mut http.quic, id, &outbox.capsules, false) {
-            Ok(len) => outbox.capsules.advance(len),
-            Err(h3::Error::Done) => break,
-            Err(_) => return Err(Gone),
-        }
+    let mut has_room = true;
+    while has_room && !outbox.capsules.is_empty() {
+        let room = http.quic.stream_capacity(id).map_err(|_| Gone)?;
+        let len = room.clamp(1, MAX_WAITING).min(outbox.capsules.len());
+        let some = outbox.capsules.get(..len).unwrap_or_default();
+        let mut some = Bytes::copy_from_slice(some);
+        has_room = http.write(id, &mut some, false)?;
+        outbox.capsules.advance(len - some.len());
     }
     if outbox.capsules.is_empty() {
         outbox.capsules = Default::default();

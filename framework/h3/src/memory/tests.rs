@@ -17,7 +17,11 @@ fn each_step_begins_at_its_share_and_ends_some_way_below() {
         (90, Step::Idle),
         (94, Step::Idle),
         (95, Step::Tunnels),
-        (1000, Step::Tunnels),
+        (99, Step::Tunnels),
+        (100, Step::Heavy),
+        (1000, Step::Heavy),
+        (95, Step::Heavy),
+        (94, Step::Tunnels),
         (90, Step::Tunnels),
         (89, Step::Idle),
         (85, Step::Idle),
@@ -70,7 +74,7 @@ fn the_memory_of_this_process_is_known_and_looked_at_once_a_second() {
     assert_eq!(gauge.look(&memory, 1 << 50, now), Some(Step::None));
     assert_eq!(gauge.look(&memory, 1, now), None);
     let later = now + INTERVAL;
-    assert_eq!(gauge.look(&memory, 1, later), Some(Step::Tunnels));
+    assert_eq!(gauge.look(&memory, 1, later), Some(Step::Heavy));
 }
 
 #[cfg(target_env = "gnu")]

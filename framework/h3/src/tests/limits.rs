@@ -2,15 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use pasque::Request;
+use http::Method;
 use pasque::config::Limits;
 use pasque::connection::{ClientError, CloseReason};
 use pasque::testing::TestTunnel;
+use pasque::{Body, Request};
 
 use super::endpoints::Mark;
 use super::peer::{Closed, Peer, generous, plain, tunnel};
 use super::wire::{frame, headers};
 use super::{PATIENCE, SITE, eventually, server, server_with};
+use crate::connection::{KEPT_LIMIT, KEPT_MOST, MAX_HOLDING};
+use crate::ledger::ALL;
 use crate::monitor::WELCOME;
 use crate::testing::{Conditions, TestServer};
 
@@ -386,4 +389,158 @@ async fn tunnels_survive_a_client_that_floods_one_of_them() {
         assert_eq!(&*other.recv().await, b"calm");
         flooder.datagrams.clear();
     }
+}
+
+#[tokio::test]
+async fn what_is_kept_for_a_client_that_withholds_one_packet_is_bounded() {
+    const TOTAL: usize = 4 << 20;
+    const LIMIT: usize = 48 << 10;
+    let conditions = Conditions {
+        latency: Duration::from_millis(1),
+        ..Conditions::default()
+    };
+    let mut most = Vec::new();
+    for limit in [LIMIT, usize::MAX] {
+        KEPT_LIMIT.set(Some(limit));
+        KEPT_MOST.set(0);
+        let server = TestServer::start(&SITE, conditions, Limits::default()).await;
+        let mut client = Peer::client(&server).await;
+        let id = client.get(&format!("/content/{TOTAL}")).await;
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(2) {
+            // The first packet of what comes together has what was lost before, more often than not.
+            client.before_lost = Some(0);
+            client.pump();
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        most.push(KEPT_MOST.get());
+        client.before_lost = None;
+        client.finished(id).await;
+        assert!(client.content(id).len() >= TOTAL);
+    }
+    println!("{most:?}");
+    let (limited, unlimited) = (most[0], most[1]);
+    // What a piece is that was begun below the limit.
+    assert!(limited <= LIMIT + (64 << 10), "{limited}");
+    assert!(unlimited > 2 * limited, "{unlimited}");
+}
+
+#[tokio::test]
+async fn what_is_counted_as_held_for_a_connection_is_given_back() {
+    let conditions = Conditions {
+        latency: Duration::from_millis(1),
+        loss: 0.01,
+        ..Conditions::default()
+    };
+    let server = TestServer::start(&SITE, conditions, Limits::default()).await;
+    let connection = server.connection().await.unwrap();
+    let before = ALL.get();
+    // Of both ends, which run on this thread.
+    let held = || ALL.get() - before;
+    let mut most = 0;
+    for _ in 0..3 {
+        let request = Request::get(format!("/content/{}", 4 << 20));
+        let mut body = connection.request(request).await.unwrap().body;
+        while body.next().await.is_some() {
+            most = most.max(held());
+        }
+        let mut upload = Request::new(Method::POST, "/content/echo");
+        upload.body = Body::Full(vec![7; 2 << 20].into());
+        let mut body = connection.request(upload).await.unwrap().body;
+        while body.next().await.is_some() {}
+        for _ in 0..500 {
+            let answer = connection.request(Request::get("/content/1")).await;
+            assert_eq!(answer.unwrap().status, 200);
+        }
+        let request = Request::tunnel("gauge", "/gauge");
+        let mut tunnel = TestTunnel::open(&connection, request).await.unwrap();
+        for _ in 0..200 {
+            for _ in 0..50 {
+                tunnel.send(vec![7; 1000]);
+                tunnel.send(b"!longest");
+            }
+            while !tunnel.is_silent_for(Duration::from_millis(3)).await {}
+        }
+        drop(tunnel);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        println!("{} bytes are held, {most} were", held());
+        // What is kept for streams to come, and of those that were.
+        assert!(held().unsigned_abs() < 512 << 10, "{}", held());
+    }
+    assert!(most > 20_000, "{most}");
+}
+
+/// Has the server acknowledge packets one by one, and acknowledges none of the server's, until its
+/// connection is closed or so many were sent.
+async fn hoard(client: &mut Peer, server: &TestServer, packets: usize) {
+    let connections = server.connections();
+    for _ in 0..packets / 10 {
+        for _ in 0..10 {
+            // The server is left with a gap each time, and tells of all of them.
+            client.quic.send_ack_eliciting().unwrap();
+            let _ = client.quic.send(&mut [0; 1500]);
+            client.quic.send_ack_eliciting().unwrap();
+            client.flush();
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if server.connections() < connections {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_acknowledges_nothing_goes_first_when_memory_is_short() {
+    let server = server().await;
+    let mut other = server.connect("echo", "/echo").await.unwrap();
+    let mut config = generous();
+    config.set_initial_congestion_window_packets(1_000_000);
+    let mut client = Peer::client_with(&server, config, "04 02 33 01").await;
+    client.echo().await;
+    let before = ALL.get();
+    hoard(&mut client, &server, 2_000).await;
+    let held = ALL.get() - before;
+    println!("{held} bytes are held");
+    assert!((1 << 20..8 << 20).contains(&held), "{held}");
+    server.use_memory(99);
+    other.send(b"still".to_vec());
+    assert_eq!(&other.recv().await[..], b"still");
+    assert_eq!(server.connections(), 2);
+    server.use_memory(100);
+    eventually("the heavy one is closed", || server.connections() == 1).await;
+    other.send(b"and now".to_vec());
+    assert_eq!(&other.recv().await[..], b"and now");
+    assert_eq!(server.tunnels(), 1);
+    server.use_memory(10);
+    // One that costs more than that goes sooner.
+    let mut config = generous();
+    config.set_initial_congestion_window_packets(1_000_000);
+    let mut client = Peer::client_with(&server, config, "04 02 33 01").await;
+    client.echo().await;
+    let before = ALL.get();
+    hoard(&mut client, &server, 8_000).await;
+    let held = ALL.get() - before;
+    assert!(held > 8 << 20, "{held}");
+    server.use_memory(79);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(server.connections(), 2);
+    server.use_memory(80);
+    eventually("the heavy one is closed", || server.connections() == 1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_acknowledges_nothing_is_closed_before_it_costs_more_than_any() {
+    MAX_HOLDING.set(Some(300 << 10));
+    let server = server().await;
+    let mut config = generous();
+    config.set_initial_congestion_window_packets(1_000_000);
+    let mut client = Peer::client_with(&server, config, "04 02 33 01").await;
+    let before = ALL.get();
+    hoard(&mut client, &server, 10_000).await;
+    assert_eq!(server.connections(), 0);
+    let held = ALL.get() - before;
+    println!("{held} bytes are held");
+    assert!((200..400).contains(&(held >> 10)), "{held}");
+    assert_eq!(client.was_closed().await, Closed::Application(0x107));
 }

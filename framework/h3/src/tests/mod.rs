@@ -30,6 +30,9 @@ use pasque::config::Limits;
 use crate::testing::{Conditions, TestServer};
 
 /// How long a test waits before it fails.
+#[global_allocator]
+static ALLOCATOR: crate::CountingAllocator = crate::CountingAllocator;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a test listens before it says that nothing comes.
