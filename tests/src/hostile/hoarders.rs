@@ -38,7 +38,7 @@ pub(super) async fn unacknowledged(length: Length) -> Figures {
     let sent = outcome.result.into_iter().sum::<u64>() / MIB;
     // What one connection may keep, and all of them together.
     let bound = (count as u64 * 16 * MIB).min(128 * MIB) + 16 * MIB;
-    figures.at_least("MiB that have come", sent as usize, length.pick(4, 200));
+    figures.at_least("MiB that have come", sent as usize, length.pick(1, 100));
     figures.memory("memory of the server, more", outcome.grown, bound);
     outcome.pings.judge(&mut figures, 0.05);
     victim

@@ -34,6 +34,7 @@ impl BufFactory for Buffers {
 pub(crate) struct Datagram(Option<Packet>);
 
 impl Datagram {
+    #[inline]
     pub(super) fn into_packet(mut self) -> Option<Packet> {
         self.0.take()
     }
@@ -48,7 +49,7 @@ impl From<Packet> for Datagram {
 impl From<Vec<u8>> for Datagram {
     fn from(bytes: Vec<u8>) -> Self {
         leave_out(bytes.capacity());
-        Self(Some(apart(|| bytes.into())))
+        Self(Some(bytes.into()))
     }
 }
 
@@ -59,8 +60,12 @@ impl AsRef<[u8]> for Datagram {
 }
 
 impl Drop for Datagram {
+    #[inline]
     fn drop(&mut self) {
-        apart(|| drop(self.0.take()));
+        // Nothing is left of most.
+        if let Some(packet) = self.0.take() {
+            apart(|| drop(packet));
+        }
     }
 }
 

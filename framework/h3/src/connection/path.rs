@@ -203,13 +203,16 @@ impl Path {
                 };
                 tally.add(len);
                 let is_datagram = http.quic.dgram_send_queue_len() < waiting;
-                self.probes.on_packet(&mut http.quic, len, is_datagram, now);
+                let (probes, quic) = (&mut self.probes, &mut http.quic);
+                let call = || probes.on_packet(quic, len, is_datagram, now);
+                http.holding.count(call);
                 made
             }
             Err(quiche::Error::Done) => {
                 if self.probes.unsent().is_some() {
                     // Something took its room.
-                    self.probes.cancel(&mut http.quic);
+                    let (probes, quic) = (&mut self.probes, &mut http.quic);
+                    http.holding.count(|| probes.cancel(quic));
                 }
                 let in_use = self.in_use.ok_or(quiche::Error::Done)?;
                 let (farewells, quic) = (&mut self.farewells, &mut http.quic);
@@ -285,7 +288,8 @@ impl Path {
         }
         debug!(?from, ?to, "the peer has moved");
         // Its fate would be mixed with that of the path.
-        self.probes.cancel(&mut http.quic);
+        let (probes, quic) = (&mut self.probes, &mut http.quic);
+        http.holding.count(|| probes.cancel(quic));
         self.acked_at_timeout = None;
         let ceiling = http.quic.path_stats().find(|path| path.active);
         let is_same_host = from.is_some_and(|(_, peer)| peer.ip() == to.1.ip());
@@ -328,7 +332,9 @@ impl Path {
             self.acked_at_timeout = None;
             self.mtu.doubt(now);
         }
-        if let Some((size, verdict)) = self.probes.verdict(&mut http.quic, heard, now)
+        let (probes, quic) = (&mut self.probes, &mut http.quic);
+        let call = || probes.verdict(quic, heard, now);
+        if let Some((size, verdict)) = http.holding.count(call)
             && self.mtu.wanted() == Some(size)
         {
             self.judge(verdict, now);
