@@ -69,7 +69,7 @@ impl Step {
     pub(crate) fn heavy(self) -> Option<usize> {
         match self {
             Self::None => None,
-            // A quarter of what any may have: 20,000 packets on their way.
+            // A quarter of what any may have.
             Self::Connections | Self::Idle | Self::Tunnels => Some(8 << 20),
             Self::Heavy => Some(1 << 20),
         }

@@ -222,8 +222,7 @@ impl Http {
         self.holding.bytes()
     }
 
-    /// Whether quiche holds more of its own than any connection needs. A peer that sends and receives
-    /// 1 Gbit/s over 100 ms makes it hold a quarter.
+    /// Whether quiche holds more of its own than a connection is to need.
     pub(crate) fn is_too_heavy(&self) -> bool {
         self.holding.bytes() > max_holding()
     }

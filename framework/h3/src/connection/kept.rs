@@ -2,8 +2,8 @@
 //!
 //! quiche keeps what it has sent on a stream from the first byte that the peer has not acknowledged. A
 //! peer that acknowledges everything but one packet, each time that it comes, would have it keep all that
-//! the stream ever carries. So a connection is given content only as long as it does not keep more than
-//! twice what any path holds, and less where all keep much (dynamic thresholds, Choudhury and Hahne, 1998).
+//! the stream ever carries. So a connection is given content only as long as it does not keep more than a
+//! fast and long path holds, and less where all keep much (dynamic thresholds, Choudhury and Hahne, 1998).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -470,6 +470,13 @@ async fn what_is_counted_as_held_for_a_connection_is_given_back() {
     assert!(most > 20_000, "{most}");
 }
 
+/// A client that sends without hearing of what it has sent.
+async fn hoarder(server: &TestServer) -> Peer {
+    let mut config = generous();
+    config.set_initial_congestion_window_packets(1_000_000);
+    Peer::client_with(server, config, "04 02 33 01").await
+}
+
 /// Has the server acknowledge packets one by one, and acknowledges none of the server's, until its
 /// connection is closed or so many were sent.
 async fn hoard(client: &mut Peer, server: &TestServer, packets: usize) {
@@ -494,9 +501,7 @@ async fn hoard(client: &mut Peer, server: &TestServer, packets: usize) {
 async fn a_client_that_acknowledges_nothing_goes_first_when_memory_is_short() {
     let server = server().await;
     let mut other = server.connect("echo", "/echo").await.unwrap();
-    let mut config = generous();
-    config.set_initial_congestion_window_packets(1_000_000);
-    let mut client = Peer::client_with(&server, config, "04 02 33 01").await;
+    let mut client = hoarder(&server).await;
     client.echo().await;
     let before = ALL.get();
     hoard(&mut client, &server, 2_000).await;
@@ -514,9 +519,7 @@ async fn a_client_that_acknowledges_nothing_goes_first_when_memory_is_short() {
     assert_eq!(server.tunnels(), 1);
     server.use_memory(10);
     // One that costs more than that goes sooner.
-    let mut config = generous();
-    config.set_initial_congestion_window_packets(1_000_000);
-    let mut client = Peer::client_with(&server, config, "04 02 33 01").await;
+    let mut client = hoarder(&server).await;
     client.echo().await;
     let before = ALL.get();
     hoard(&mut client, &server, 8_000).await;
@@ -533,9 +536,7 @@ async fn a_client_that_acknowledges_nothing_goes_first_when_memory_is_short() {
 async fn a_client_that_acknowledges_nothing_is_closed_before_it_costs_more_than_any() {
     MAX_HOLDING.set(Some(300 << 10));
     let server = server().await;
-    let mut config = generous();
-    config.set_initial_congestion_window_packets(1_000_000);
-    let mut client = Peer::client_with(&server, config, "04 02 33 01").await;
+    let mut client = hoarder(&server).await;
     let before = ALL.get();
     hoard(&mut client, &server, 10_000).await;
     assert_eq!(server.connections(), 0);
